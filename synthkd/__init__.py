@@ -1,0 +1,68 @@
+"""synthkd: black-box distillation of large language models, from seeds to a measured student.
+
+The public names, loaded when they are first used, so that `import synthkd` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from synthkd.ask import Ask, Strategy
+    from synthkd.prompt import Prompt
+    from synthkd.record import Candidates, Demonstration, Instruction, Preference, Record
+    from synthkd.request import Completion, Message, Policy, Request, Sampling, Teacher
+    from synthkd.run import Run
+    from synthkd.stage import Stage
+
+_HOMES = {
+    "Ask": "ask",
+    "Candidates": "record",
+    "Completion": "request",
+    "Demonstration": "record",
+    "Instruction": "record",
+    "Message": "request",
+    "Policy": "request",
+    "Preference": "record",
+    "Prompt": "prompt",
+    "Record": "record",
+    "Request": "request",
+    "Run": "run",
+    "Sampling": "request",
+    "Stage": "stage",
+    "Strategy": "ask",
+    "Teacher": "request",
+}
+_MODULES = ("data", "errors", "evaluation", "filters", "strategies", "teachers", "testing", "training", "verify")
+
+__all__ = [  # noqa: RUF022 - names first, then modules
+    "Ask",
+    "Candidates",
+    "Completion",
+    "Demonstration",
+    "Instruction",
+    "Message",
+    "Policy",
+    "Preference",
+    "Prompt",
+    "Record",
+    "Request",
+    "Run",
+    "Sampling",
+    "Stage",
+    "Strategy",
+    "Teacher",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"synthkd.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"synthkd.{name}")
+    raise AttributeError(f"module 'synthkd' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MODULES])

@@ -1,0 +1,186 @@
+"""The run's SQLite file: the only place that opens it, knows its tables, and writes to it.
+
+One connection writes, and commits are grouped: everything that is put while a commit is on its way to the disk goes
+into the next one. Readers have a connection of their own per thread and never wait for the writer (WAL). Invariant:
+when `put` has been awaited, the row survives a kill of the process and a loss of power.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from synthkd.errors import RunFolderError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS sources (
+    id INTEGER PRIMARY KEY, teacher TEXT NOT NULL, prompt TEXT NOT NULL, sampling TEXT NOT NULL,
+    UNIQUE (teacher, prompt, sampling));
+CREATE TABLE IF NOT EXISTS calls (
+    id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, source INTEGER NOT NULL, sample INTEGER NOT NULL, request TEXT,
+    text TEXT NOT NULL, reasoning TEXT, finish_reason TEXT, other TEXT,
+    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
+    reasoning_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, seconds REAL, created REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS stages (
+    number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, strategy TEXT NOT NULL, input TEXT NOT NULL,
+    complete INTEGER NOT NULL DEFAULT 0, seconds REAL);
+CREATE TABLE IF NOT EXISTS ledger (
+    stage INTEGER NOT NULL, position INTEGER NOT NULL, id TEXT NOT NULL, outputs INTEGER NOT NULL,
+    reason TEXT, detail TEXT, body TEXT, dropped TEXT, PRIMARY KEY (stage, position)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rows (
+    stage INTEGER NOT NULL, position INTEGER NOT NULL, k INTEGER NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL,
+    body TEXT NOT NULL, sources TEXT NOT NULL, PRIMARY KEY (stage, position, k)) WITHOUT ROWID;
+"""
+_VERSION = 1
+_FULL = 4096
+"""Rows that may wait for a commit before whoever puts more is made to wait."""
+
+
+class Database:
+    """The SQLite file of one run folder.
+
+    Raises:
+        RunFolderError: the file cannot be written, is damaged, or was made by another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._readers: list[sqlite3.Connection] = []
+        self._pending: dict[str, list[Sequence[Any]]] = {}
+        self._count = 0
+        self._waiters: list[asyncio.Future[None]] = []
+        self._busy = False
+        self._broken: RunFolderError | None = None
+        self._committer = ThreadPoolExecutor(1, thread_name_prefix="synthkd-commit")
+        try:
+            self._writer = self._connect()
+            self._writer.executescript(_SCHEMA)
+            found = self._writer.execute("PRAGMA user_version").fetchone()[0]
+            if found not in (0, _VERSION):
+                raise RunFolderError(f"{path} has schema version {found}, this synthkd reads {_VERSION}. Use a new folder.")
+            self._writer.execute(f"PRAGMA user_version = {_VERSION}")
+        except sqlite3.Error as error:
+            raise self._wrapped(error) from error
+
+    def put(self, sql: str, row: Sequence[Any]) -> None:
+        """Queue a row for the next commit. Call on the run's loop only."""
+        rows = self._pending.get(sql)
+        if rows is None:
+            self._pending[sql] = [row]
+        else:
+            rows.append(row)
+        self._count += 1
+        if not self._busy:
+            self._busy = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    async def committed(self) -> None:
+        """Wait until everything put so far is on disk."""
+        if self._broken:
+            raise self._broken
+        if self._count or self._busy:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits for a commit that putting more should wait."""
+        return self._count > _FULL
+
+    def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows of a query, on this thread's own connection."""
+        try:
+            return self._reader().execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._wrapped(error) from error
+
+    def write(self, statements: Iterable[tuple[str, Sequence[Any]]]) -> None:
+        """Run statements in one transaction, at once. Not while the loop has rows queued."""
+        try:
+            self._writer.execute("BEGIN")
+            for sql, values in statements:
+                self._writer.execute(sql, values)
+            self._writer.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._wrapped(error) from error
+
+    def close(self) -> None:
+        """Commit what waits and close every connection."""
+        self._committer.shutdown(wait=True)
+        try:
+            if self._pending and not self._broken:
+                self._insert(self._pending)
+                self._writer.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._wrapped(error) from error
+        finally:
+            self._pending = {}
+            for connection in [self._writer, *self._readers]:
+                connection.close()
+
+    def _flush(self) -> None:
+        pending, waiters = self._pending, self._waiters
+        self._pending, self._waiters, self._count = {}, [], 0
+        try:
+            self._insert(pending)
+        except sqlite3.Error as error:
+            self._fail(waiters, error)
+            return
+        loop = asyncio.get_running_loop()
+        commit = loop.run_in_executor(self._committer, self._writer.execute, "COMMIT")
+        commit.add_done_callback(lambda done: self._finished(waiters, done.exception()))
+
+    def _insert(self, pending: dict[str, list[Sequence[Any]]]) -> None:
+        self._writer.execute("BEGIN")
+        for sql, rows in pending.items():
+            self._writer.executemany(sql, rows)
+
+    def _finished(self, waiters: list[asyncio.Future[None]], error: BaseException | None) -> None:
+        if error is not None:
+            self._fail(waiters, error)
+            return
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        if self._pending or self._waiters:
+            self._flush()
+        else:
+            self._busy = False
+
+    def _fail(self, waiters: list[asyncio.Future[None]], error: BaseException) -> None:
+        """The file takes no more: everybody who waits, and everybody who comes, hears it."""
+        self._broken = self._wrapped(error)
+        for waiter in [*waiters, *self._waiters]:
+            if not waiter.done():
+                waiter.set_exception(self._broken)
+        self._waiters = []
+
+    def _reader(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._connect()
+            self._readers.append(connection)
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA cache_size = -16000")
+        return connection
+
+    def _wrapped(self, error: BaseException) -> RunFolderError:
+        cure = "Free space or make the folder writable, then run the same command again: what was paid for is kept."
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            cure = (
+                "The file is damaged. Save a copy, recover what is readable with `sqlite3 run.db .recover`, "
+                "and start again in a new folder."
+            )
+        return RunFolderError(f"{self.path}: {error}. {cure}")

@@ -1,0 +1,100 @@
+"""Every teacher call of a run: the only place where completions are stored and found again.
+
+Invariant: `record` returns when the completion is on disk, and nobody sees a completion before that. What a provider
+never answered is not here: it is owed at the next run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from synthkd.database import Database
+from synthkd.request import Completion, Request, Usage
+
+_INSERT = (
+    "INSERT OR IGNORE INTO calls (key, source, sample, request, text, reasoning, finish_reason, other, prompt_tokens,"
+    " completion_tokens, reasoning_tokens, cached_tokens, seconds, created) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+_SELECT = (
+    "SELECT text, reasoning, finish_reason, other, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens"
+    " FROM calls WHERE key = ?"
+)
+
+
+class Journal:
+    """Completions by key, in the run's file."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sources: dict[tuple[str, str, str], int] = {
+            (teacher, prompt, sampling): number
+            for number, teacher, prompt, sampling in database.read("SELECT id, teacher, prompt, sampling FROM sources")
+        }
+
+    def source(self, teacher: str, request: Request[Any]) -> int:
+        """The number under which this combination of teacher, prompt and sampling is known as a provenance."""
+        sampling = orjson.dumps(request.sampling.given(), option=orjson.OPT_SORT_KEYS).decode()
+        place = (teacher, request.prompt, sampling)
+        number = self._sources.get(place)
+        if number is None:
+            number = self._sources[place] = len(self._sources) + 1
+            self._database.put("INSERT OR IGNORE INTO sources VALUES (?,?,?,?)", (number, *place))
+        return number
+
+    def find(self, key: bytes) -> Completion | None:
+        """The completion under a key, or None if it was never drawn."""
+        rows = self._database.read(_SELECT, (key,))
+        if not rows:
+            return None
+        text, reasoning, finish_reason, other, *usage = rows[0]
+        more = orjson.loads(other) if other else {}
+        return Completion(text, reasoning, finish_reason, usage=Usage(*usage), **_frozen(more))
+
+    async def record(
+        self,
+        drawn: Sequence[tuple[bytes, int, Completion]],
+        source: int,
+        request: Request[Any],
+        seconds: float,
+    ) -> None:
+        """Put completions on disk, each with its key and sample index, and return once they are there."""
+        now = time.time()
+        asked: bytes | None = orjson.dumps(request.messages)
+        for key, sample, completion in drawn:
+            usage = completion.usage
+            self._database.put(
+                _INSERT,
+                (
+                    key,
+                    source,
+                    sample,
+                    asked.decode() if asked else None,
+                    completion.text,
+                    completion.reasoning,
+                    completion.finish_reason,
+                    _other(completion),
+                    usage.prompt_tokens,
+                    usage.completion_tokens,
+                    usage.reasoning_tokens,
+                    usage.cached_tokens,
+                    seconds,
+                    now,
+                ),
+            )
+            asked = None  # the messages stand with the first draw of a call only
+        await self._database.committed()
+
+
+def _other(completion: Completion) -> str | None:
+    if not (completion.refusal or completion.tool_calls or completion.logprobs or completion.model):
+        return None
+    fields = {name: getattr(completion, name) for name in ("refusal", "tool_calls", "logprobs", "model")}
+    return orjson.dumps({name: value for name, value in fields.items() if value}).decode()
+
+
+def _frozen(more: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in more.items()}

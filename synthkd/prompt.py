@@ -1,0 +1,261 @@
+"""Prompts: the only place where a template becomes a request.
+
+A prompt is one Jinja file with a block per message: `system`, fixed turns as `user_1`, `assistant_1`, ..., and `user`.
+Its first line is a comment that names its variables and its source::
+
+    {# variables: instruction, answer; source: Zheng et al. 2023, arXiv:2306.05685 #}
+
+Invariant: a template that uses what it does not declare, declares what it does not use, or is rendered with other
+names than it declares, is a `PromptError` before any call is paid for. A record's text is only ever a variable's
+value: it is never compiled.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+import jinja2
+from jinja2 import meta, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from synthkd.errors import PromptError
+from synthkd.record import Record
+from synthkd.request import Message, Policy, Request, Sampling
+
+T = TypeVar("T")
+
+_HEADER = re.compile(r"\A\{#-?\s*variables:(?P<variables>[^;#]*);\s*source:(?P<source>.*?)-?#\}", re.DOTALL)
+_TURN = re.compile(r"(user|assistant)_([1-9][0-9]*)\Z")
+_HERE = Path(__file__).parent
+
+
+def builtin_folder() -> Path:
+    """Where the built-in prompts lie: inside the installed package, or beside it in a checkout."""
+    inside = _HERE / "prompts"
+    return inside if inside.is_dir() else _HERE.parent / "prompts"
+
+
+def builtin_names() -> list[str]:
+    """The names of all built-in prompts, such as `labeling/answer`, sorted."""
+    root = builtin_folder()
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.jinja"))
+
+
+class Prompt(Generic[T]):
+    """A Jinja file bound to the type its reply must have.
+
+    Args:
+        name: a built-in's name (`labeling/answer`), or the path of a `.jinja` file of your own.
+        reply: `str`, or a Pydantic model that the teacher's JSON reply must satisfy.
+
+    Raises:
+        PromptError: no such file, a syntax error, an unknown block, text outside of blocks, a header that is missing,
+            or variables that header and body do not agree on.
+    """
+
+    __slots__ = ("_blocks", "_template", "_wanted", "digest", "name", "path", "reply", "source", "text", "variables")
+
+    def __init__(self, name: str | Path, reply: type[T]) -> None:
+        self.reply = reply
+        self.path, self.name = _locate(name)
+        self.text = self.path.read_text(encoding="utf-8")
+        self.variables, self.source = self._header()
+        environment = _environment(self.path.parent)
+        tree = self._parsed(environment)
+        included = list(_included(environment, tree, self.name))
+        self.digest = blake2b("\0".join([self.text, *included]).encode(), digest_size=4).hexdigest()
+        self._lint(tree, _undeclared(environment, tree, included))
+        self._template = environment.get_template(self.path.name)
+        self._blocks = self._ordered()
+        self._wanted = frozenset(self.variables)
+
+    def __repr__(self) -> str:
+        return f"Prompt({self.name!r}, {self.reply.__name__})"
+
+    @property
+    def label(self) -> str:
+        """Name and digest, as provenance has it: `labeling/answer@3f2a91c0`."""
+        return f"{self.name}@{self.digest}"
+
+    def render(
+        self, *, sampling: Sampling | None = None, policy: Policy | None = None, **fields: Any
+    ) -> Request[T]:
+        """Render the template into a request.
+
+        Args:
+            sampling: how the reply is drawn; what it leaves open is the teacher's choice.
+            policy: what becomes of truncated, refused, empty and invalid replies.
+            fields: a value for each variable that the template declares, and for no other.
+
+        Raises:
+            PromptError: a variable is missing or unknown, or the template fails on the value.
+        """
+        if fields.keys() != self._wanted:
+            self._complain(fields)
+        messages = self.messages(fields)
+        return Request(messages, self.reply, sampling or Sampling(), policy or Policy(), self.label)
+
+    def fill(
+        self, record: Record, /, *, sampling: Sampling | None = None, policy: Policy | None = None, **more: Any
+    ) -> Request[T]:
+        """Render with what the record offers (its fields, `meta`, `instruction`) and what the strategy adds."""
+        offered = {**record.variables(), **more}
+        missing = self._wanted - offered.keys()
+        if missing:
+            raise self._unknown(missing, offered)
+        chosen = {name: offered[name] for name in self.variables}
+        return Request(self.messages(chosen), self.reply, sampling or Sampling(), policy or Policy(), self.label)
+
+    def check(self, record: Record, *more: str) -> None:
+        """Raise `PromptError` if the template wants something that neither the record nor the strategy (`more`) has."""
+        missing = self._wanted - record.variables().keys() - set(more)
+        if missing:
+            raise self._unknown(missing, [*record.variables(), *more])
+
+    def messages(self, fields: dict[str, Any]) -> tuple[Message, ...]:
+        """The rendered messages; an empty block gives none."""
+        context = self._template.new_context(fields)
+        rendered = []
+        try:
+            for role, block in self._blocks:
+                text = "".join(block(context)).strip()
+                if text:
+                    rendered.append(Message(role, text))
+        except jinja2.UndefinedError as error:
+            raise PromptError(f"{self.path}: {error.message}. Check the names of the fields that the template uses.") from None
+        except (jinja2.exceptions.SecurityError, TypeError, ValueError, ZeroDivisionError) as error:
+            raise PromptError(f"{self.path}: the template failed while rendering: {error}") from error
+        if not rendered:
+            raise PromptError(f"{self.path}: every block rendered to nothing, so there is nothing to ask.")
+        return tuple(rendered)
+
+    def _header(self) -> tuple[tuple[str, ...], str]:
+        found = _HEADER.match(self.text)
+        if not found:
+            raise PromptError(
+                f"{self.path}: the first line must be a comment that names variables and source, such as\n"
+                "    {# variables: instruction, answer; source: Zheng et al. 2023, arXiv:2306.05685 #}"
+            )
+        names = tuple(name.strip() for name in found["variables"].split(",") if name.strip())
+        return names, " ".join(found["source"].split())
+
+    def _parsed(self, environment: jinja2.Environment) -> nodes.Template:
+        try:
+            return environment.parse(self.text, self.name)
+        except jinja2.TemplateSyntaxError as error:
+            raise PromptError(f"{self.path}, line {error.lineno}: {error.message}") from None
+
+    def _lint(self, tree: nodes.Template, used: set[str]) -> None:
+        if tree.find(nodes.Extends):
+            raise PromptError(f"{self.path}: {{% extends %}} is not supported; use {{% include %}} inside a block.")
+        for node in tree.body:
+            if isinstance(node, nodes.Output) and any(
+                not isinstance(part, nodes.TemplateData) or part.data.strip() for part in node.nodes
+            ):
+                raise PromptError(
+                    f"{self.path}, line {node.lineno}: text outside of a block would never be sent. "
+                    "Put it into {% block system %} or {% block user %}."
+                )
+        if undeclared := used - set(self.variables):
+            raise self._unknown(undeclared, self.variables, "uses", "declared in its first line")
+        if unused := set(self.variables) - used:
+            raise PromptError(
+                f"{self.path}: declares {_listed(unused)} in its first line but never uses it. "
+                "Use it, or take it out of the first line."
+            )
+
+    def _ordered(self) -> list[tuple[Literal["system", "user", "assistant"], Any]]:
+        """Blocks in the order in which they are sent."""
+        places: list[tuple[tuple[int, int], Literal["system", "user", "assistant"], Any]] = []
+        for name, block in self._template.blocks.items():
+            turn = _TURN.match(name)
+            if name == "system":
+                places.append(((0, 0), "system", block))
+            elif name == "user":
+                places.append(((2, 0), "user", block))
+            elif turn:
+                role: Literal["user", "assistant"] = "user" if turn[1] == "user" else "assistant"
+                places.append(((1, 2 * int(turn[2]) + (role == "assistant")), role, block))
+            else:
+                raise PromptError(
+                    f"{self.path}: block {name!r} is unknown; expected system, user, or fixed turns user_1, assistant_1, ..."
+                )
+        if not any(name == "user" for name in self._template.blocks):
+            raise PromptError(f"{self.path}: has no {{% block user %}}, so there is nothing to ask.")
+        return [(role, block) for _, role, block in sorted(places, key=lambda place: place[0])]
+
+    def _complain(self, fields: dict[str, Any]) -> None:
+        if missing := self._wanted - fields.keys():
+            raise self._unknown(missing, fields)
+        extra = fields.keys() - self._wanted
+        raise PromptError(
+            f"{self.path}: was given {_listed(extra)}, which it does not use; it takes {_listed(self.variables) or 'nothing'}."
+        )
+
+    def _unknown(
+        self, names: Iterable[str], known: Iterable[str], verb: str = "wants", where: str = "given"
+    ) -> PromptError:
+        known = list(known)
+        close = {name: difflib.get_close_matches(name, known, 1) for name in names}
+        hints = "".join(f" Did you mean {match[0]!r} for {name!r}?" for name, match in close.items() if match)
+        return PromptError(
+            f"{self.path}: {verb} {_listed(close)}, which is not {where}; there are {_listed(known) or 'no variables'}.{hints}"
+        )
+
+
+def _locate(name: str | Path) -> tuple[Path, str]:
+    if str(name).endswith(".jinja"):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise PromptError(f"{path}: no such prompt file (looked from {Path.cwd()}).")
+        return path.resolve(), path.stem
+    path = builtin_folder() / f"{name}.jinja"
+    if not path.is_file():
+        names = builtin_names()
+        close = difflib.get_close_matches(str(name), names, 3)
+        cure = f"Did you mean {_listed(close)}?" if close else "`synthkd prompts list` shows the built-in ones."
+        raise PromptError(f"{name}: no built-in prompt has this name (a file of your own ends in .jinja). {cure}")
+    return path, str(name)
+
+
+@lru_cache(maxsize=256)
+def _environment(folder: Path) -> jinja2.Environment:
+    return ImmutableSandboxedEnvironment(
+        loader=jinja2.FileSystemLoader([folder, builtin_folder()]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+        auto_reload=True,
+    )
+
+
+def _included(environment: jinja2.Environment, tree: nodes.Template, name: str) -> Iterable[str]:
+    """Source texts of everything the template includes or imports, recursively."""
+    for reference in meta.find_referenced_templates(tree):
+        if reference is None:
+            raise PromptError(f"{name}: an {{% include %}} must name its file as a constant, so that it can be checked.")
+        assert environment.loader is not None
+        try:
+            text, _, _ = environment.loader.get_source(environment, reference)
+        except jinja2.TemplateNotFound:
+            raise PromptError(f"{name}: includes {reference!r}, which is not there.") from None
+        yield text
+        yield from _included(environment, environment.parse(text), name)
+
+
+def _undeclared(environment: jinja2.Environment, tree: nodes.Template, included: list[str]) -> set[str]:
+    found = meta.find_undeclared_variables(tree)
+    for text in included:
+        found |= meta.find_undeclared_variables(environment.parse(text))
+    return found - set(environment.globals)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in sorted(names))

@@ -1,0 +1,206 @@
+"""Replies: the only place where a completion's text becomes the typed value that was asked for.
+
+The road: reasoning is taken apart from the answer, fences and chatter around JSON are dropped, Pydantic validates;
+what is broken only locally (quotes, commas) is mended by json-repair and validated again. Invariant: a reply that was
+cut is never completed. Text that ends inside a value, or a finish reason `length`, is `Truncated`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Generic, TypeVar, cast
+
+import json_repair
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from synthkd.errors import EmptyReply, ParseError, Refused, Truncated
+from synthkd.request import Completion, Message, Request, schema
+
+T = TypeVar("T")
+
+_THINK = re.compile(r"\A\s*(?:<think>)?(.*?)</think>\s*", re.DOTALL)
+_OPEN_THINK = re.compile(r"\A\s*<think>(.*)\Z", re.DOTALL)
+_FENCE = re.compile(r"```[a-zA-Z]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
+_PAIRS = {"{": "}", "[": "]"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[T]):
+    """A typed reply with what stood around it."""
+
+    value: T
+    text: str
+    """The answer's text without the reasoning."""
+    reasoning: str | None = None
+    """The teacher's thinking, where it gave any."""
+    completion: Completion = Completion("")
+    """What came back, as the journal has it."""
+
+
+def separate(completion: Completion) -> Completion:
+    """Take `<think>...</think>` out of the text and into `reasoning`; a text without it is returned as it is.
+
+    A thinking block that never ends leaves no answer: its text becomes reasoning and the answer is empty.
+    """
+    text = completion.text
+    if "think>" not in text:
+        return completion
+    if found := _THINK.match(text):
+        thought, answer = found[1], text[found.end() :]
+    elif found := _OPEN_THINK.match(text):
+        thought, answer = found[1], ""
+    else:
+        return completion
+    parts = [part for part in (completion.reasoning, thought.strip()) if part]
+    return replace(completion, text=answer, reasoning="\n\n".join(parts) or None)
+
+
+def parse(completion: Completion, request: Request[T]) -> Reply[T]:
+    """Turn a completion into the reply that was asked for.
+
+    Raises:
+        Refused: the provider reports a refusal or filtered the content.
+        Truncated: the reply was cut by the token limit or ends inside a value (policy `keep` lets plain text pass).
+        EmptyReply: there is no text.
+        ParseError: the text does not satisfy the model; its message is what a repair turn quotes.
+    """
+    completion = separate(completion)
+    policy, text = request.policy, completion.text
+    if (completion.refusal or completion.finish_reason == "content_filter") and policy.refused == "reject":
+        raise Refused(f"the teacher declined: {(completion.refusal or text or 'content filter')[:200]!r}")
+    if completion.refusal and not text:
+        text = completion.refusal
+    cut = completion.finish_reason == "length"
+    if cut and (policy.truncated != "keep" or request.reply is not str):
+        tokens = completion.usage.completion_tokens
+        raise Truncated(f"the reply was cut by the token limit after {tokens or 'its'} tokens; raise Sampling.max_tokens")
+    if not text.strip() and (policy.empty == "reject" or request.reply is not str):
+        raise EmptyReply("the teacher answered with an empty text")
+    value = cast(T, text.strip()) if request.reply is str else structured(text, request.reply)
+    return Reply(value, text.strip(), completion.reasoning, completion)
+
+
+def structured(text: str, model: type[T]) -> T:
+    """Read a JSON reply into a Pydantic model, mending local damage but never a cut.
+
+    Raises:
+        Truncated: the text ends inside a value.
+        ParseError: nothing in it satisfies the model.
+    """
+    assert issubclass(model, BaseModel)
+    try:
+        return model.model_validate_json(text)
+    except ValidationError:
+        pass
+    candidates = [*(m[1] for m in _FENCE.finditer(text)), text]
+    failure: Exception | None = None
+    cut = False
+    for candidate in candidates:
+        body, ended = _first_value(candidate)
+        if body is None:
+            continue
+        if not ended:
+            cut = True
+            continue
+        try:
+            return _validated(body, model)
+        except ValidationError as error:
+            failure = failure or error
+    if failure is not None:
+        raise ParseError(_explained(failure)) from None
+    if cut:
+        raise Truncated("the reply ends inside a JSON value: it was cut; raise Sampling.max_tokens")
+    raise ParseError("the reply holds no JSON object")
+
+
+def _validated(body: str, model: type[BaseModel]) -> Any:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        if error.errors(include_url=False)[0]["type"] != "json_invalid":
+            raise
+    return model.model_validate(json_repair.loads(body))
+
+
+def _first_value(text: str) -> tuple[str | None, bool]:
+    """The first JSON object or array in a text, and whether it ends there.
+
+    A quote opens a string only after `{ [ : ,` and closes one only before `, : } ]` or the end, so a stray quote inside
+    a string does not hide where the value ends.
+    """
+    start = min((i for i in (text.find("{"), text.find("[")) if i >= 0), default=-1)
+    if start < 0:
+        return None, False
+    stack: list[str] = []
+    quote = ""
+    before = ""
+    i = start
+    while i < len(text):
+        char = text[i]
+        if quote:
+            if char == "\\":
+                i += 1
+            elif char == quote and _next(text, i + 1) in ",:}]":
+                quote = ""
+        elif char in "\"'" and before in "{[:,":
+            quote = char
+        elif char in _PAIRS:
+            stack.append(_PAIRS[char])
+        elif char in "}]":
+            if stack and stack[-1] == char:
+                stack.pop()
+            if not stack:
+                return text[start : i + 1], True
+        if not char.isspace() and not quote:
+            before = char
+        i += 1
+    return text[start:], False
+
+
+def _next(text: str, i: int) -> str:
+    """The next character that is no white space; the end of the text counts as a comma's equal (it closes)."""
+    while i < len(text) and text[i].isspace():
+        i += 1
+    return text[i] if i < len(text) else ","
+
+
+def _explained(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    lines = []
+    for problem in error.errors(include_url=False)[:5]:
+        place = ".".join(str(part) for part in problem["loc"]) or "the reply"
+        lines.append(f"{place}: {problem['msg']} (got {str(problem['input'])[:80]!r})")
+    return "; ".join(lines)
+
+
+@lru_cache(maxsize=256)
+def schema_text(model: type[Any]) -> str:
+    """The reply's JSON schema as the compact text that a prompt carries."""
+    return orjson.dumps(schema(model)).decode()
+
+
+def with_schema(request: Request[T]) -> Request[T]:
+    """The same request with its reply's schema written at the end of the last user turn."""
+    if request.reply is str:
+        return request
+    ask = "\n\nReply with one JSON object and nothing else. It must follow this JSON schema:\n" + schema_text(request.reply)
+    messages = list(request.messages)
+    for i in reversed(range(len(messages))):
+        if messages[i].role == "user":
+            messages[i] = replace(messages[i], content=messages[i].content + ask)
+            break
+    return replace(request, messages=tuple(messages))
+
+
+def repair_turn(request: Request[T], text: str, error: ParseError) -> Request[T]:
+    """The request that sends an invalid reply back with the validation error: another request, with another key."""
+    said = Message("assistant", text)
+    asked = Message(
+        "user",
+        f"That reply cannot be used: {error}\nReply again with the corrected JSON object and nothing else.",
+    )
+    return replace(request, messages=(*request.messages, said, asked))

@@ -1,0 +1,208 @@
+"""What is asked and what came back: the only place where messages, sampling, requests and completions are defined.
+
+Invariant: a request's key covers what the teacher sees and nothing else, so timeouts, retries, policies and code
+may change without a call being paid for again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
+
+import orjson
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation, in the shape that chat endpoints and TRL share."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a completion is drawn; `None` leaves the choice to the teacher's own default."""
+
+    temperature: float | None = None
+    """Softmax temperature; 0 is greedy."""
+    top_p: float | None = None
+    """Nucleus mass, 0 to 1."""
+    max_tokens: int | None = None
+    """Upper limit of new tokens, reasoning included."""
+    stop: tuple[str, ...] = ()
+    """Texts that end the reply; not part of it."""
+    seed: int | None = None
+    """Seed passed to the teacher, where it takes one."""
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logprobs: int | None = None
+    """Number of alternatives per token whose log-probabilities come back; 0 gives the chosen token's only."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the request body that only some servers know, such as `top_k` or `chat_template_kwargs`."""
+
+    def over(self, default: Sampling) -> Sampling:
+        """Fill what this one leaves open from `default`."""
+        if default == _UNSET:
+            return self
+        if self == _UNSET:
+            return default
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        merged = {name: getattr(default, name) if value in (None, ()) else value for name, value in values.items()}
+        merged["extra"] = {**default.extra, **self.extra}
+        return Sampling(**merged)
+
+    def given(self) -> dict[str, Any]:
+        """Only what is set, as a plain dict: the part of it that counts towards a call's identity."""
+        pairs = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return {name: value for name, value in pairs if value not in (None, ()) and value != {}}
+
+
+_UNSET = Sampling()
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What becomes of replies that are not what was hoped for; no part of a call's identity."""
+
+    truncated: Literal["reject", "keep", "extend"] = "reject"
+    """A reply cut by `max_tokens`: reject the record, keep the cut text, or ask once more with twice the limit."""
+    refused: Literal["reject", "keep"] = "reject"
+    """A refusal: reject the record, or keep the refusal's text as the reply."""
+    empty: Literal["reject", "keep"] = "reject"
+    """A reply without text: reject the record, or keep the empty text."""
+    repairs: int = 1
+    """How many times an invalid typed reply is sent back with the validation error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[T]):
+    """What is asked of a teacher, and the type that its reply must have."""
+
+    messages: tuple[Message, ...]
+    reply: type[T]
+    """`str`, or a Pydantic model."""
+    sampling: Sampling = _UNSET
+    policy: Policy = Policy()
+    prompt: str = ""
+    """Name and digest of the template it was rendered from (`labeling/answer@3f2a91c0`): provenance only."""
+
+    def key(self, teacher: str, index: int = 0) -> bytes:
+        """Identity of one draw: 16 bytes over teacher identity, messages, reply schema, sampling and sample index."""
+        return keys(teacher, self, (index,))[0]
+
+
+def keys(teacher: str, request: Request[Any], indices: Sequence[int]) -> list[bytes]:
+    """The keys of several draws of one request, hashing what they share once."""
+    sampling = request.sampling
+    shared = orjson.dumps(
+        (teacher, request.messages, schema(request.reply), None if sampling == _UNSET else sampling.given()),
+        option=orjson.OPT_SORT_KEYS,
+    )
+    base = blake2b(shared, digest_size=16)
+    found = []
+    for index in indices:
+        draw = base.copy()
+        draw.update(b"#%d" % index)
+        found.append(draw.digest())
+    return found
+
+
+@lru_cache(maxsize=256)
+def schema(reply: type[Any]) -> dict[str, Any] | None:
+    """JSON schema of a reply type without Pydantic's titles; `None` for plain text."""
+    if reply is str:
+        return None
+    found: dict[str, Any] = _untitled(reply.model_json_schema())
+    return found
+
+
+def _untitled(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {k: _untitled(v) for k, v in node.items() if not (k == "title" and isinstance(v, str))}
+    if isinstance(node, list):
+        return [_untitled(item) for item in node]
+    return node
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one draw; a prompt that was billed once for `n` draws is counted with the first."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    """New tokens, reasoning included."""
+    reasoning_tokens: int = 0
+    cached_tokens: int = 0
+    """Those of the prompt's tokens that the provider had in its cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a teacher gave back for one draw, as it came."""
+
+    text: str
+    reasoning: str | None = None
+    """Thinking that the teacher kept apart from its answer."""
+    finish_reason: str | None = None
+    """`stop`, `length`, `content_filter`, `tool_calls`, or what the server says."""
+    refusal: str | None = None
+    """The refusal's text, where the provider reports one."""
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    logprobs: tuple[Mapping[str, Any], ...] = ()
+    """One entry a token: `token`, `logprob` (natural log), `top_logprobs`."""
+    usage: Usage = Usage()
+    model: str | None = None
+    """The model that the server says has answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How hard an endpoint may be used; no part of a call's identity."""
+
+    endpoint: str
+    """What shares these limits: teachers with the same endpoint wait in the same line."""
+    max_in_flight: int = 256
+    """Calls on their way at the same time."""
+    tries: int = 8
+    """Attempts per call before a transient failure becomes final."""
+    longest_wait: float = 60.0
+    """Upper limit, in seconds, of the jittered exponential pause between two tries."""
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """Anything that completes requests. Errors are `TeacherError` (one request) or `TeacherUnavailable` (all of them)."""
+
+    @property
+    def identity(self) -> str:
+        """What makes its completions its own: provider or base URL, model, revision. Never a key."""
+        ...
+
+    @property
+    def sampling(self) -> Sampling:
+        """Defaults for what a request leaves open."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """How many calls it takes at a time, and how often a failed one is tried again."""
+        ...
+
+    @property
+    def native_schema(self) -> bool:
+        """Whether a reply's JSON schema is enforced by the teacher; else it is written into the prompt."""
+        ...
+
+    async def generate(self, request: Request[Any], n: int = 1) -> list[Completion]:
+        """Draw `n` completions; a shorter list is allowed, and the rest is asked for again."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give back connections, processes and memory; the teacher may be used again afterwards."""
+        ...

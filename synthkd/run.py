@@ -1,0 +1,335 @@
+"""A run: a folder, an event loop, and the teachers by role; it maps strategies over records.
+
+The program is the graph and the journal is the checkpoint: running the same program on the same folder again makes
+only the calls that are still owed. Invariant: memory is bounded by what is in flight, not by the number of records.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+
+from synthkd.ask import Ask, Strategy, Switchboard
+from synthkd.database import Database
+from synthkd.errors import ConfigError, RecordError, SynthKDError
+from synthkd.folder import Folder, resume_hint
+from synthkd.journal import Journal
+from synthkd.loop import Loop
+from synthkd.progress import Counters, LiveView
+from synthkd.record import Record
+from synthkd.request import Teacher
+from synthkd.stage import Stage, StageWriter
+
+if TYPE_CHECKING:
+    from synthkd.filters.rules import Filter
+
+In = TypeVar("In", bound=Record)
+Out = TypeVar("Out", bound=Record)
+R = TypeVar("R", bound=Record)
+
+_BREATH = 64
+"""Records that one worker may finish from the journal alone before others get a turn."""
+
+
+class Run:
+    """A set of records in the making, on disk.
+
+    Args:
+        folder: where everything is kept; an existing run folder is resumed.
+        teacher: who answers; also the judge, unless `judge` is given.
+        judge: who compares and scores.
+        student: the model being trained, for strategies that ask it.
+        roles: teachers by further names.
+        seed: what every random choice derives from, together with the record's id.
+        records_in_flight: how many records are worked on at a time; the endpoints' own limits hold beside it.
+        about: what the run's description should say of it, such as pipeline and options.
+        quiet: no live view; by default it shows on a terminal.
+
+    Raises:
+        RunLocked: another process works in this folder.
+        RunFolderError: the folder cannot be written, or its file is damaged.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        teacher: Teacher | None = None,
+        judge: Teacher | None = None,
+        student: Teacher | None = None,
+        roles: Mapping[str, Teacher] | None = None,
+        seed: int = 0,
+        records_in_flight: int = 1024,
+        about: Mapping[str, Any] | None = None,
+        quiet: bool = False,
+    ) -> None:
+        if records_in_flight < 1:
+            raise ConfigError(f"records_in_flight={records_in_flight}: at least 1 is needed")
+        named = {"teacher": teacher, "judge": judge or teacher, "student": student, **(roles or {})}
+        self.roles: dict[str, Teacher] = {role: player for role, player in named.items() if player is not None}
+        _check_roles(self.roles)
+        self.seed = seed
+        self.counters = Counters()
+        self._width = records_in_flight
+        self._stages: list[Stage[Any]] = []
+        self._used: dict[int, Teacher] = {id(player): player for player in self.roles.values()}
+        self._files = Folder(Path(folder), self.roles, seed, about or {})
+        self._database = Database(self._files.database)
+        self._board = Switchboard(Journal(self._database), self.counters)
+        self._loop = Loop()
+        self._view = LiveView(self.counters, self._files.path.name, quiet)
+        self._closed = False
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self._files.path
+
+    def map(
+        self,
+        strategy: Strategy[In, Out],
+        records: Iterable[In],
+        *,
+        name: str | None = None,
+        **roles: Teacher,
+    ) -> Stage[Out]:
+        """Ask a strategy for each record and keep what it gives, in input order.
+
+        Args:
+            strategy: an async callable `(record, ask) -> sequence of records`.
+            records: a stage, or any iterable of records; it is read as places become free.
+            name: the stage's name; by default the strategy's.
+            roles: teachers that replace a role in this stage only, such as `student=trained`.
+
+        Raises:
+            ConfigError: a prompt or a role is wrong; nothing has been paid for.
+            RunError: the run cannot go on; what is finished is kept, and the same command resumes it.
+        """
+        _check_roles(roles)
+        self._used.update((id(player), player) for player in roles.values())
+        writer = self._new_stage(name or _name_of(strategy), repr(strategy), records)
+        work = _Mapping(strategy, records, {**self.roles, **roles}, writer, self)
+        return self._perform(writer, work)
+
+    def filter(self, rule: Filter[R], records: Iterable[R], *, name: str | None = None) -> Stage[R]:
+        """Keep the records that a filter has nothing against; the others become rejects with its reason."""
+        writer = self._new_stage(name or _name_of(rule), repr(rule), records)
+        return self._perform(writer, _Filtering(rule, records, writer, self))
+
+    def save(
+        self,
+        stage: Stage[Any],
+        folder: str | Path | None = None,
+        *,
+        reasoning: Literal["column", "think", "inline"] = "column",
+    ) -> Path:
+        """Write a stage as a Hugging Face dataset with TRL's columns, provenance and a card.
+
+        Args:
+            stage: what to save.
+            folder: where to; by default `dataset/` in the run's folder.
+            reasoning: keep the teacher's thinking as a column of its own, put it as `<think>` before the completion,
+                or as plain text before it.
+
+        Returns:
+            the folder, which `datasets.load_dataset` and `synthkd.training` read.
+        """
+        from synthkd.saving import save_stage
+
+        return save_stage(self._database, self._files, self._stages, stage, folder, reasoning)
+
+    def close(self) -> None:
+        """Finish writing, give back the teachers and release the folder."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._loop.run(self._farewell)
+        finally:
+            self._view.stop()
+            self._loop.close()
+            try:
+                self._files.report(self._database, self._stages, self.counters)
+            finally:
+                self._database.close()
+                self._files.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except SynthKDError:
+            if error is None:  # else the first failure is the one to hear
+                raise
+        if isinstance(error, KeyboardInterrupt):
+            self._view.say(resume_hint(self.folder))
+
+    async def _farewell(self) -> None:
+        await self._database.committed()
+        for player in self._used.values():
+            await player.aclose()
+
+    def _new_stage(self, name: str, strategy: str, records: Iterable[Any]) -> StageWriter:
+        if self._closed:
+            raise ConfigError(f"the run in {self.folder} is closed; open it again with Run({str(self.folder)!r}, ...)")
+        taken = {stage.name for stage in self._stages}
+        unique = next(n for n in _numbered(name) if n not in taken)
+        source = records.name if isinstance(records, Stage) else type(records).__name__
+        return StageWriter(self._database, len(self._stages) + 1, unique, strategy, source)
+
+    def _perform(self, writer: StageWriter, work: _Mapping[Any, Any] | _Filtering[Any]) -> Stage[Any]:
+        total = len(work.records) if isinstance(work.records, Sequence) else None
+        self._view.begin(writer.name, total)
+        began = time.monotonic()
+
+        async def whole() -> None:
+            try:
+                await work()
+            finally:
+                await self._database.committed()
+            await writer.finish(time.monotonic() - began)
+
+        self._loop.run(whole)
+        stage: Stage[Any] = Stage(self._database, writer.number, writer.name, writer.kinds)
+        self._stages.append(stage)
+        self._view.end(f"{stage.name}: {stage.ledger}")
+        return stage
+
+
+class _Mapping:
+    """One `map` in progress: workers that take records from one iterator and write what the strategy gives."""
+
+    def __init__(
+        self,
+        strategy: Strategy[Any, Any],
+        records: Iterable[Record],
+        roles: Mapping[str, Teacher],
+        writer: StageWriter,
+        run: Run,
+    ) -> None:
+        self.records = records
+        self._strategy = strategy
+        self._roles = roles
+        self._writer = writer
+        self._run = run
+        self._inputs: Iterator[tuple[int, tuple[Record, tuple[int, ...]]]] = enumerate(_with_sources(records))
+
+    async def __call__(self) -> None:
+        known = len(self.records) if isinstance(self.records, Sequence) else self._run._width
+        workers = [asyncio.create_task(self._worker()) for _ in range(max(1, min(self._run._width, known)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _worker(self) -> None:
+        database, counters = self._run._database, self._run.counters
+        for position, (record, sources) in self._inputs:
+            if position == 0:
+                self._check(record)
+            await self._one(position, record, sources)
+            counters.done += 1
+            if position % _BREATH == 0:
+                await (database.committed() if database.crowded else asyncio.sleep(0))
+
+    def _check(self, record: Record) -> None:
+        check = getattr(self._strategy, "check", None)
+        if check is not None:
+            check(record)
+
+    async def _one(self, position: int, record: Record, sources: tuple[int, ...]) -> None:
+        ask = Ask(self._run._board, self._roles, f"{self._run.seed}:{record.id}")
+        try:
+            outputs = await self._strategy(record, ask)
+        except RecordError as error:
+            self._run.counters.rejected += 1
+            self._writer.reject(position, record, error, ask.dropped)
+            return
+        except SynthKDError:
+            raise
+        except Exception as error:
+            error.add_note(f"while stage {self._writer.name!r} worked on record {record.id} (input {position + 1})")
+            raise
+        merged = tuple(sorted(ask.sources.union(sources))) if ask.sources else sources
+        if not outputs:
+            self._run.counters.rejected += 1
+        self._writer.accept(position, record, outputs, merged, ask.dropped)
+
+
+class _Filtering:
+    """One `filter` in progress: records and verdicts side by side."""
+
+    def __init__(self, rule: Filter[Any], records: Iterable[Record], writer: StageWriter, run: Run) -> None:
+        self.records = records
+        self._rule = rule
+        self._writer = writer
+        self._run = run
+
+    async def __call__(self) -> None:
+        pending: list[tuple[Record, tuple[int, ...]]] = []
+
+        def passing() -> Iterator[Record]:
+            for item in _with_sources(self.records):
+                pending.append(item)
+                yield item[0]
+
+        nothing: Counter[str] = Counter()
+        position = -1
+        for position, verdict in enumerate(self._rule(passing())):
+            record, sources = pending.pop(0)
+            if verdict is None:
+                self._writer.accept(position, record, (record,), sources, nothing)
+            else:
+                self._run.counters.rejected += 1
+                self._writer.reject(position, record, RecordError(verdict, reason=verdict), nothing)
+            self._run.counters.done += 1
+            if position % _BREATH == 0:
+                await (self._run._database.committed() if self._run._database.crowded else asyncio.sleep(0))
+        if pending:
+            raise ConfigError(
+                f"filter {self._writer.name!r} gave {position + 1} verdicts for more records; it must give one each, in order"
+            )
+
+
+def _with_sources(records: Iterable[Record]) -> Iterator[tuple[Record, tuple[int, ...]]]:
+    if isinstance(records, Stage):
+        yield from records.items()
+        return
+    for number, record in enumerate(records, 1):
+        if not isinstance(record, Record):
+            raise ConfigError(
+                f"input {number} is a {type(record).__name__}, expected a Record: read files with synthkd.data.read(...)"
+            )
+        yield record, ()
+
+
+def _name_of(work: object) -> str:
+    name = getattr(work, "__name__", None) or type(work).__name__
+    return name.strip("_<>").replace("_", "-").lower()
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    number = 2
+    while True:
+        yield f"{name}-{number}"
+        number += 1
+
+
+def _check_roles(roles: Mapping[str, Any]) -> None:
+    for role, player in roles.items():
+        if not isinstance(player, Teacher):
+            raise ConfigError(
+                f"role {role!r} was given {type(player).__name__}, expected a teacher such as OpenAITeacher('gpt-4.1-mini')"
+            )

@@ -1,0 +1,221 @@
+"""A stage's rows on disk, and its ledger: the only place that writes and reads what a map or filter gave.
+
+Invariant, checked when a stage is finished: each input is the parent of at least one output, or stands in the rejects
+exactly once. A row and its line in the ledger are one transaction.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, overload
+
+import orjson
+
+from synthkd.database import Database
+from synthkd.errors import LedgerError, RecordError
+from synthkd.record import Record
+
+R = TypeVar("R", bound=Record)
+R_co = TypeVar("R_co", bound=Record, covariant=True)
+
+_LEDGER = "INSERT INTO ledger VALUES (?,?,?,?,?,?,?,?)"
+_ROW = "INSERT INTO rows VALUES (?,?,?,?,?,?,?)"
+_CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What became of a stage's inputs."""
+
+    records_in: int
+    records_out: int
+    rejected: dict[str, int]
+    """Rejected inputs by reason."""
+    dropped: dict[str, int]
+    """Draws lost while others of the same request succeeded, by reason; no input is lost by them."""
+
+    def __str__(self) -> str:
+        parts = [f"{self.records_in} in", f"{self.records_out} out"]
+        if self.rejected:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.rejected.items()))
+            parts.append(f"{sum(self.rejected.values())} rejected ({reasons})")
+        if self.dropped:
+            parts.append("draws dropped: " + ", ".join(f"{n} {reason}" for reason, n in sorted(self.dropped.items())))
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """An input that gave nothing, and why."""
+
+    id: str
+    reason: str
+    """The word under which the ledger counts it."""
+    detail: str
+    """The whole message."""
+    body: dict[str, Any]
+    """The input's fields."""
+
+
+class Stage(Sequence[R_co], Generic[R_co]):
+    """The typed result of one map or filter: a sequence of records on disk, in input order, with a ledger."""
+
+    def __init__(self, database: Database, number: int, name: str, kinds: dict[str, type[Record]]) -> None:
+        self._database = database
+        self._kinds = kinds
+        self.number = number
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"Stage({self.name!r}: {self.ledger})"
+
+    def __len__(self) -> int:
+        return int(self._database.read("SELECT COUNT(*) FROM rows WHERE stage = ?", (self.number,))[0][0])
+
+    @overload
+    def __getitem__(self, index: int) -> R_co: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[R_co]: ...
+    def __getitem__(self, index: int | slice) -> R_co | Sequence[R_co]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        place = index + len(self) if index < 0 else index
+        rows = self._database.read(
+            "SELECT kind, body, sources FROM rows WHERE stage = ? ORDER BY position, k LIMIT 1 OFFSET ?", (self.number, place)
+        )
+        if place < 0 or not rows:
+            raise IndexError(f"stage {self.name} has {len(self)} rows, no row {index}")
+        return self._revived(*rows[0])[0]
+
+    def __iter__(self) -> Iterator[R_co]:
+        return (record for record, _ in self.items())
+
+    def items(self) -> Iterator[tuple[R_co, tuple[int, ...]]]:
+        """Records with the numbers of the provenances that went into them."""
+        after = (-1, -1)
+        while True:
+            rows = self._database.read(
+                "SELECT position, k, kind, body, sources FROM rows WHERE stage = ? AND (position, k) > (?, ?)"
+                " ORDER BY position, k LIMIT ?",
+                (self.number, *after, _CHUNK),
+            )
+            for _, _, kind, body, sources in rows:
+                yield self._revived(kind, body, sources)
+            if len(rows) < _CHUNK:
+                return
+            after = (rows[-1][0], rows[-1][1])
+
+    @property
+    def ledger(self) -> Ledger:
+        """Counts of what came in, what came out, and why the rest did not."""
+        total = self._database.read(
+            "SELECT COUNT(*), COALESCE(SUM(outputs), 0) FROM ledger WHERE stage = ?", (self.number,)
+        )[0]
+        reasons = self._database.read(
+            "SELECT reason, COUNT(*) FROM ledger WHERE stage = ? AND reason IS NOT NULL GROUP BY reason", (self.number,)
+        )
+        dropped: Counter[str] = Counter()
+        for (text,) in self._database.read(
+            "SELECT dropped FROM ledger WHERE stage = ? AND dropped IS NOT NULL", (self.number,)
+        ):
+            dropped.update(orjson.loads(text))
+        return Ledger(total[0], total[1], dict(reasons), dict(dropped))
+
+    @property
+    def rejects(self) -> Iterator[Reject]:
+        """The inputs that gave nothing, with reason and message, in input order."""
+        after = -1
+        while True:
+            rows = self._database.read(
+                "SELECT position, id, reason, detail, body FROM ledger WHERE stage = ? AND reason IS NOT NULL"
+                " AND position > ? ORDER BY position LIMIT ?",
+                (self.number, after, _CHUNK),
+            )
+            for _, id, reason, detail, body in rows:
+                yield Reject(id, reason, detail, orjson.loads(body))
+            if len(rows) < _CHUNK:
+                return
+            after = rows[-1][0]
+
+    def _revived(self, kind: str, body: str, sources: str) -> tuple[R_co, tuple[int, ...]]:
+        record = self._kinds[kind].model_validate_json(body)
+        numbers = tuple(int(number) for number in sources.split(",")) if sources else ()
+        return record, numbers  # type: ignore[return-value]
+
+
+class StageWriter:
+    """Writes one stage, on the run's loop."""
+
+    def __init__(self, database: Database, number: int, name: str, strategy: str, source: str) -> None:
+        self._database = database
+        self.number = number
+        self.name = name
+        self.kinds: dict[str, type[Record]] = {}
+        self.inputs = 0
+        database.write(
+            [
+                ("DELETE FROM rows WHERE stage >= ?", (number,)),
+                ("DELETE FROM ledger WHERE stage >= ?", (number,)),
+                ("DELETE FROM stages WHERE number >= ?", (number,)),
+                ("INSERT INTO stages (number, name, strategy, input) VALUES (?,?,?,?)", (number, name, strategy, source)),
+            ]
+        )
+
+    def accept(
+        self,
+        position: int,
+        record: Record,
+        outputs: Sequence[Record],
+        sources: tuple[int, ...],
+        dropped: Counter[str],
+    ) -> None:
+        """Keep what an input gave; an empty sequence is the reject `no output`."""
+        if not outputs:
+            self.reject(position, record, RecordError("the strategy gave nothing back", reason="no output"), dropped)
+            return
+        numbers = ",".join(map(str, sources))
+        for k, output in enumerate(outputs):
+            kind = self._kind(type(output))
+            # A filter passes its inputs on; a strategy's outputs are children of the record it was given.
+            if output is not record and record.id not in output.parents:
+                output = output.model_copy(update={"parents": (record.id, *output.parents)})
+            body = output.model_dump_json(exclude_defaults=True)
+            self._database.put(_ROW, (self.number, position, k, output.id, kind, body, numbers))
+        self.inputs += 1
+        lost = orjson.dumps(dropped).decode() if dropped else None
+        self._database.put(_LEDGER, (self.number, position, record.id, len(outputs), None, None, None, lost))
+
+    def reject(self, position: int, record: Record, error: RecordError, dropped: Counter[str]) -> None:
+        """Keep an input that gave nothing, with the reason."""
+        self.inputs += 1
+        lost = orjson.dumps(dropped).decode() if dropped else None
+        body = record.model_dump_json()
+        self._database.put(_LEDGER, (self.number, position, record.id, 0, error.reason, str(error), body, lost))
+
+    def _kind(self, kind: type[Record]) -> str:
+        name = f"{kind.__module__}:{kind.__qualname__}"
+        self.kinds.setdefault(name, kind)
+        return name
+
+    async def finish(self, seconds: float) -> None:
+        """Mark the stage complete, once it is on disk and its ledger adds up.
+
+        Raises:
+            LedgerError: an input has neither an output nor a place in the rejects, or both.
+        """
+        self._database.put("UPDATE stages SET complete = 1, seconds = ? WHERE number = ?", (seconds, self.number))
+        await self._database.committed()
+        wrong = self._database.read(
+            "SELECT position, id FROM ledger l WHERE stage = ? AND"
+            " (SELECT COUNT(*) FROM rows r WHERE r.stage = l.stage AND r.position = l.position) != outputs"
+            " OR stage = ? AND (outputs = 0) != (reason IS NOT NULL) LIMIT 3",
+            (self.number, self.number),
+        )
+        lines = self._database.read("SELECT COUNT(*) FROM ledger WHERE stage = ?", (self.number,))[0][0]
+        if wrong or lines != self.inputs:
+            raise LedgerError(
+                f"stage {self.name}: {self.inputs} records came in and {lines} stand in the ledger; "
+                f"lines that do not add up: {wrong or 'none'}. This is a bug in synthkd: please report it with run.db."
+            )

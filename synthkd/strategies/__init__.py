@@ -1,0 +1,7 @@
+"""The built-in strategies, by their names; each is a frozen dataclass and an async callable."""
+
+from synthkd.ask import Strategy
+from synthkd.strategies.feedback import Rank, Rating
+from synthkd.strategies.labeling import Answer, Rationale, Reasoned, Sample, SelfConsistency
+
+__all__ = ["Answer", "Rank", "Rating", "Rationale", "Reasoned", "Sample", "SelfConsistency", "Strategy"]

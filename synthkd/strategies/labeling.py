@@ -1,0 +1,152 @@
+"""Labeling: strategies in which a teacher answers instructions that are already there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel, Field
+
+from synthkd.ask import Ask
+from synthkd.errors import ConfigError, RecordError
+from synthkd.prompt import Prompt
+from synthkd.record import Candidates, Demonstration, Instruction
+from synthkd.request import Policy, Sampling
+from synthkd.verify.answers import final_answer
+
+
+class Reasoned(BaseModel):
+    """The typed reply of `Rationale`."""
+
+    reasoning: str = Field(description="The steps, in order.")
+    answer: str = Field(description="The final answer, alone.")
+
+
+def _answer() -> Prompt[str]:
+    return Prompt("labeling/answer", str)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer to each instruction, in plain text; the teacher's own thinking is kept beside it."""
+
+    prompt: Prompt[str] = field(default_factory=_answer)
+    sampling: Sampling = Sampling()
+    policy: Policy = Policy()
+    role: str = "teacher"
+
+    def check(self, record: Instruction) -> None:
+        """Refuse a template that wants what the record does not have."""
+        self.prompt.check(record)
+
+    async def __call__(self, record: Instruction, ask: Ask) -> Sequence[Demonstration]:
+        request = self.prompt.fill(record, sampling=self.sampling, policy=self.policy)
+        reply = await ask.reply(request, self.role)
+        return [
+            Demonstration(
+                prompt=record.prompt, completion=reply.value, reasoning=reply.reasoning, meta=record.carried()
+            )
+        ]
+
+
+@dataclass(frozen=True)
+class Rationale:
+    """Step-by-step reasoning as a typed reply: the steps become `reasoning`, the final answer the completion.
+
+    Reference: Wei et al. 2022, Chain-of-Thought Prompting, arXiv:2201.11903; Hsieh et al. 2023, Distilling
+        Step-by-Step, arXiv:2305.02301.
+    """
+
+    prompt: Prompt[Reasoned] = field(default_factory=lambda: Prompt("labeling/rationale", Reasoned))
+    sampling: Sampling = Sampling()
+    policy: Policy = Policy()
+    role: str = "teacher"
+
+    def check(self, record: Instruction) -> None:
+        """Refuse a template that wants what the record does not have."""
+        self.prompt.check(record)
+
+    async def __call__(self, record: Instruction, ask: Ask) -> Sequence[Demonstration]:
+        reply = await ask.reply(self.prompt.fill(record, sampling=self.sampling, policy=self.policy), self.role)
+        steps = "\n\n".join(part for part in (reply.reasoning, reply.value.reasoning) if part)
+        return [
+            Demonstration(
+                prompt=record.prompt, completion=reply.value.answer, reasoning=steps or None, meta=record.carried()
+            )
+        ]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Several answers to each instruction, drawn independently, from one role or from several.
+
+    Args:
+        n: draws from each role.
+    """
+
+    n: int = 4
+    prompt: Prompt[str] = field(default_factory=_answer)
+    sampling: Sampling = Sampling(temperature=0.8)
+    policy: Policy = Policy()
+    roles: tuple[str, ...] = ("teacher",)
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ConfigError(f"Sample(n={self.n}): at least one draw is needed")
+
+    def check(self, record: Instruction) -> None:
+        """Refuse a template that wants what the record does not have."""
+        self.prompt.check(record)
+
+    async def __call__(self, record: Instruction, ask: Ask) -> Sequence[Candidates]:
+        request = self.prompt.fill(record, sampling=self.sampling, policy=self.policy)
+        drawn = await asyncio.gather(*(ask.many(request, self.n, role) for role in self.roles))
+        replies = [reply for of_role in drawn for reply in of_role]
+        thoughts = tuple(reply.reasoning for reply in replies)
+        return [
+            Candidates(
+                prompt=record.prompt,
+                completions=tuple(reply.value for reply in replies),
+                reasonings=thoughts if any(thoughts) else (),
+                meta=record.carried(),
+            )
+        ]
+
+
+@dataclass(frozen=True)
+class SelfConsistency:
+    """The answer on which most candidates agree, with the share of votes as its weight; asks no teacher.
+
+    Args:
+        answer_of: the final answer in a completion, or None where there is none.
+        least: share of all candidates, 0 to 1, that must agree; fewer reject the record.
+
+    Reference: Wang et al. 2022, Self-Consistency, arXiv:2203.11171.
+    """
+
+    answer_of: Callable[[str], str | None] = final_answer
+    least: float = 0.0
+
+    async def __call__(self, record: Candidates, ask: Ask) -> Sequence[Demonstration]:
+        answers = [self.answer_of(completion) for completion in record.completions]
+        votes = Counter(answer for answer in answers if answer is not None)
+        if not votes:
+            raise RecordError(f"none of {len(answers)} candidates holds a final answer", reason="no final answer")
+        (winner, count), *others = votes.most_common()
+        if others and others[0][1] == count:
+            raise RecordError(f"{winner!r} and {others[0][0]!r} have {count} votes each", reason="no majority")
+        share = count / len(answers)
+        if share < self.least:
+            raise RecordError(f"{winner!r} has {share:.0%} of the votes, wanted {self.least:.0%}", reason="no majority")
+        chosen = answers.index(winner)
+        return [
+            Demonstration(
+                prompt=record.prompt,
+                completion=record.completions[chosen],
+                reasoning=record.reasonings[chosen] if record.reasonings else None,
+                weight=share,
+                meta=record.meta,
+            )
+        ]

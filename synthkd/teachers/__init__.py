@@ -1,0 +1,22 @@
+"""Teachers by name, loaded when they are first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from synthkd.teachers.local import LocalTeacher
+    from synthkd.teachers.openai import OpenAITeacher
+    from synthkd.teachers.spec import teacher_from
+    from synthkd.teachers.tiny import TinyTeacher
+
+__all__ = ["LocalTeacher", "OpenAITeacher", "TinyTeacher", "teacher_from"]
+
+_HOMES = {"LocalTeacher": "local", "OpenAITeacher": "openai", "TinyTeacher": "tiny", "teacher_from": "spec"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"synthkd.teachers.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'synthkd.teachers' has no attribute {name!r}")

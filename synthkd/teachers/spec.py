@@ -1,0 +1,39 @@
+"""Teacher specifications: the only place where a text on the command line becomes a teacher.
+
+    openai:MODEL            OpenAI's endpoint, or the one in OPENAI_BASE_URL
+    openai:MODEL@URL        any OpenAI-compatible server
+    local:PATH_OR_ID        a transformers model on this machine
+    tiny                    the small model that ships with synthkd, for trying and testing
+"""
+
+from __future__ import annotations
+
+import re
+
+from synthkd.errors import UnknownTeacher
+from synthkd.request import Teacher
+
+FORMS = "openai:MODEL, openai:MODEL@URL, local:PATH_OR_ID, tiny"
+
+
+def teacher_from(spec: str) -> Teacher:
+    """The teacher that a specification names.
+
+    Raises:
+        UnknownTeacher: the text has none of the known forms.
+    """
+    kind, _, rest = spec.partition(":")
+    if spec == "tiny":
+        from synthkd.teachers.tiny import TinyTeacher
+
+        return TinyTeacher()
+    if kind == "openai" and rest:
+        from synthkd.teachers.openai import OpenAITeacher
+
+        model, url = re.fullmatch(r"(.+?)(?:@(https?://.+))?", rest).groups()  # type: ignore[union-attr]
+        return OpenAITeacher(model, base_url=url)
+    if kind == "local" and rest:
+        from synthkd.teachers.local import LocalTeacher
+
+        return LocalTeacher(rest)
+    raise UnknownTeacher(f"{spec!r} names no teacher; expected one of: {FORMS}")

@@ -1,0 +1,99 @@
+"""Parts of the chat completions format that single calls and batches share: choices, usage, waiting times, schemas."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Any
+
+from synthkd.request import Completion, Usage, schema
+
+
+def completions_in(body: dict[str, Any]) -> list[Completion]:
+    """The completions of a chat completion body, usage shared out among them.
+
+    Raises:
+        ValueError, KeyError, TypeError, IndexError, AttributeError: the body is none.
+    """
+    choices = body["choices"]
+    if not choices:
+        raise ValueError("no choices")
+    usage = body.get("usage") or {}
+    model = body.get("model")
+    if len(choices) == 1:
+        return [_completion(choices[0], _usage(usage, 0, 1), model)]
+    ordered = sorted(choices, key=lambda choice: choice.get("index", 0))
+    return [_completion(choice, _usage(usage, i, len(ordered)), model) for i, choice in enumerate(ordered)]
+
+
+def _completion(choice: dict[str, Any], usage: Usage, model: str | None) -> Completion:
+    message = choice["message"]
+    content = message.get("content")
+    if isinstance(content, list):  # some servers answer in parts
+        content = "".join(part.get("text", "") for part in content)
+    logprobs = choice.get("logprobs")
+    return Completion(
+        text=content or "",
+        # vLLM moved `reasoning_content` to `reasoning`; servers differ.
+        reasoning=message.get("reasoning_content") or message.get("reasoning") or None,
+        finish_reason=choice.get("finish_reason"),
+        refusal=message.get("refusal"),
+        tool_calls=tuple(message.get("tool_calls") or ()),
+        logprobs=tuple(logprobs.get("content") or ()) if logprobs else (),
+        usage=usage,
+        model=model,
+    )
+
+
+def _usage(usage: dict[str, Any], place: int, of: int) -> Usage:
+    """The share of one choice; the prompt was billed once and is counted with the first."""
+    details = usage.get("completion_tokens_details") or {}
+    cached = usage.get("prompt_tokens_details") or {}
+    first = place == 0
+    return Usage(
+        prompt_tokens=(usage.get("prompt_tokens") or 0) if first else 0,
+        completion_tokens=_share(usage.get("completion_tokens") or 0, place, of),
+        reasoning_tokens=_share(details.get("reasoning_tokens") or 0, place, of),
+        cached_tokens=(cached.get("cached_tokens") or 0) if first else 0,
+    )
+
+
+def _share(total: int, place: int, of: int) -> int:
+    return total // of + (place < total % of)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds of silence that an answer asks for (`retry-after-ms`, `retry-after` in seconds or as a date), or None."""
+    try:
+        if milliseconds := headers.get("retry-after-ms"):
+            return max(0.0, float(milliseconds) / 1000)
+        if after := headers.get("retry-after"):
+            return max(0.0, float(after)) if after[0].isdigit() else max(0.0, parsedate_to_datetime(after).timestamp() - time.time())
+    except (ValueError, TypeError):
+        pass
+    return None
+
+
+@lru_cache(maxsize=256)
+def strict_schema(reply: type[Any]) -> tuple[dict[str, Any], bool]:
+    """A reply's schema closed against further fields, and whether it satisfies what OpenAI calls strict."""
+    closed = True
+
+    def close(node: Any) -> Any:
+        nonlocal closed
+        if isinstance(node, list):
+            return [close(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        node = {name: close(value) for name, value in node.items()}
+        if node.get("type") == "object":
+            properties = node.get("properties")
+            if properties is None or node.get("additionalProperties") or set(properties) - set(node.get("required", ())):
+                closed = False  # free-form or optional fields: the server may still use it, but not strictly
+            else:
+                node["additionalProperties"] = False
+        return node
+
+    return close(schema(reply)), closed
