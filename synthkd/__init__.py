@@ -36,7 +36,7 @@ _HOMES = {
 }
 _MODULES = ("data", "errors", "evaluation", "filters", "strategies", "teachers", "testing", "training", "verify")
 
-__all__ = [  # noqa: RUF022 - names first, then modules
+__all__ = [
     "Ask",
     "Candidates",
     "Completion",

@@ -19,7 +19,15 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from tenacity.wait import wait_random_exponential
 
 from synthkd.admission import Admission
-from synthkd.errors import ParseError, RecordError, TeacherError, TeacherUnavailable, Transient, Truncated, UnknownTeacher
+from synthkd.errors import (
+    ParseError,
+    RecordError,
+    TeacherError,
+    TeacherUnavailable,
+    Transient,
+    Truncated,
+    UnknownTeacher,
+)
 from synthkd.journal import Journal
 from synthkd.progress import Counters
 from synthkd.record import Record
@@ -163,11 +171,13 @@ class Switchboard:
         endpoint, tries = teacher.limits.endpoint, teacher.limits.tries
         self._failures[endpoint] += 1
         if endpoint not in self._answered and error.unreachable:
-            return TeacherUnavailable(f"nothing answers at {endpoint}: {error}. Is the server running, and is the URL right?")
+            return TeacherUnavailable(
+                f"nothing answers at {endpoint}: {error}. Is the server running, and is the URL right?"
+            )
         if self._failures[endpoint] >= _GIVE_UP_AFTER:
             return TeacherUnavailable(
-                f"{endpoint}: {self._failures[endpoint]} calls in a row failed {tries} times each, the last with: {error}. "
-                "Run the same command again when it is back."
+                f"{endpoint}: {self._failures[endpoint]} calls in a row failed {tries} times each, "
+                f"the last with: {error}. Run the same command again when it is back."
             )
         return TeacherError(f"{error} (after {tries} tries)")
 
@@ -205,7 +215,7 @@ class Ask:
         """Ask once and give the typed reply.
 
         Raises:
-            RecordError: the reply stays unusable (unreadable, refused, truncated, empty), or the request failed for good.
+            RecordError: the reply stays unusable (unreadable, refused, truncated, empty), or the request failed.
         """
         return (await self.reply(request, role)).value
 
@@ -243,7 +253,9 @@ class Ask:
         teacher = self._teachers.get(role)
         if teacher is None:
             known = ", ".join(sorted(self._teachers)) or "none"
-            raise UnknownTeacher(f"no teacher plays the role {role!r}; roles given: {known}. Pass Run(..., {role}=...).")
+            raise UnknownTeacher(
+                f"no teacher plays the role {role!r}; roles given: {known}. Pass Run(..., {role}=...)."
+            )
         defaults = teacher.sampling
         if defaults is not _NO_DEFAULTS and defaults != _NO_DEFAULTS:
             request = replace(request, sampling=request.sampling.over(defaults))

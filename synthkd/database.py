@@ -63,7 +63,9 @@ class Database:
             self._writer.executescript(_SCHEMA)
             found = self._writer.execute("PRAGMA user_version").fetchone()[0]
             if found not in (0, _VERSION):
-                raise RunFolderError(f"{path} has schema version {found}, this synthkd reads {_VERSION}. Use a new folder.")
+                raise RunFolderError(
+                    f"{path} has schema version {found}, this synthkd reads {_VERSION}. Use a new folder."
+                )
             self._writer.execute(f"PRAGMA user_version = {_VERSION}")
         except sqlite3.Error as error:
             raise self._wrapped(error) from error

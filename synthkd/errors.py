@@ -49,7 +49,9 @@ class MissingExtra(ConfigError):
     """An optional package is needed and not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed, and this needs it. Install it with: pip install 'synthkd[{extra}]'")
+        super().__init__(
+            f"{package} is not installed, and this needs it. Install it with: pip install 'synthkd[{extra}]'"
+        )
 
 
 class UnknownTeacher(ConfigError):
@@ -93,7 +95,7 @@ class EmptyReply(RecordError):
 
 
 class TeacherError(RecordError):
-    """One request failed for good (a 400, or retries used up); only its own record is lost, and the next run asks again."""
+    """One request failed for good (a 400, or retries used up); it costs its own record, and the next run asks again."""
 
     reason = "teacher error"
 

@@ -89,7 +89,7 @@ class _Meter:
         self._window.clear()
 
     def line(self) -> str:
-        """For example `answer  1,204/5,000  37 rejected  256 in flight  812 rows/s  3 retries  1.2M tokens  4s left`."""
+        """For example `answer  1,204/5,000 rows  37 rejected  256 in flight  812 rows/s  3 retries  4s left`."""
         c, now = self._counters, time.monotonic()
         tokens = c.prompt_tokens + c.completion_tokens
         self._window.append((now, c.done, c.calls))

@@ -83,9 +83,7 @@ class Prompt(Generic[T]):
         """Name and digest, as provenance has it: `labeling/answer@3f2a91c0`."""
         return f"{self.name}@{self.digest}"
 
-    def render(
-        self, *, sampling: Sampling | None = None, policy: Policy | None = None, **fields: Any
-    ) -> Request[T]:
+    def render(self, *, sampling: Sampling | None = None, policy: Policy | None = None, **fields: Any) -> Request[T]:
         """Render the template into a request.
 
         Args:
@@ -128,7 +126,9 @@ class Prompt(Generic[T]):
                 if text:
                     rendered.append(Message(role, text))
         except jinja2.UndefinedError as error:
-            raise PromptError(f"{self.path}: {error.message}. Check the names of the fields that the template uses.") from None
+            raise PromptError(
+                f"{self.path}: {error.message}. Check the names of the fields that the template uses."
+            ) from None
         except (jinja2.exceptions.SecurityError, TypeError, ValueError, ZeroDivisionError) as error:
             raise PromptError(f"{self.path}: the template failed while rendering: {error}") from error
         if not rendered:
@@ -184,7 +184,8 @@ class Prompt(Generic[T]):
                 places.append(((1, 2 * int(turn[2]) + (role == "assistant")), role, block))
             else:
                 raise PromptError(
-                    f"{self.path}: block {name!r} is unknown; expected system, user, or fixed turns user_1, assistant_1, ..."
+                    f"{self.path}: block {name!r} is unknown; expected system, user, "
+                    "or fixed turns user_1, assistant_1, ..."
                 )
         if not any(name == "user" for name in self._template.blocks):
             raise PromptError(f"{self.path}: has no {{% block user %}}, so there is nothing to ask.")
@@ -195,7 +196,8 @@ class Prompt(Generic[T]):
             raise self._unknown(missing, fields)
         extra = fields.keys() - self._wanted
         raise PromptError(
-            f"{self.path}: was given {_listed(extra)}, which it does not use; it takes {_listed(self.variables) or 'nothing'}."
+            f"{self.path}: was given {_listed(extra)}, which it does not use; "
+            f"it takes {_listed(self.variables) or 'nothing'}."
         )
 
     def _unknown(
@@ -204,9 +206,8 @@ class Prompt(Generic[T]):
         known = list(known)
         close = {name: difflib.get_close_matches(name, known, 1) for name in names}
         hints = "".join(f" Did you mean {match[0]!r} for {name!r}?" for name, match in close.items() if match)
-        return PromptError(
-            f"{self.path}: {verb} {_listed(close)}, which is not {where}; there are {_listed(known) or 'no variables'}.{hints}"
-        )
+        there = _listed(known) or "no variables"
+        return PromptError(f"{self.path}: {verb} {_listed(close)}, which is not {where}; there are {there}.{hints}")
 
 
 def _locate(name: str | Path) -> tuple[Path, str]:
@@ -240,7 +241,9 @@ def _included(environment: jinja2.Environment, tree: nodes.Template, name: str) 
     """Source texts of everything the template includes or imports, recursively."""
     for reference in meta.find_referenced_templates(tree):
         if reference is None:
-            raise PromptError(f"{name}: an {{% include %}} must name its file as a constant, so that it can be checked.")
+            raise PromptError(
+                f"{name}: an {{% include %}} must name its file as a constant, so that it can be checked."
+            )
         assert environment.loader is not None
         try:
             text, _, _ = environment.loader.get_source(environment, reference)

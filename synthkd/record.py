@@ -31,7 +31,9 @@ class Record(BaseModel):
     def id(self) -> str:
         """20 hex digits over the kind and every field but the parents."""
         content = self.model_dump(mode="json", exclude={"parents"}, exclude_defaults=True)
-        return blake2b(orjson.dumps((type(self).__name__, content), option=orjson.OPT_SORT_KEYS), digest_size=10).hexdigest()
+        return blake2b(
+            orjson.dumps((type(self).__name__, content), option=orjson.OPT_SORT_KEYS), digest_size=10
+        ).hexdigest()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Pydantic's copy, with a new id."""
@@ -67,20 +69,20 @@ class Prompted(Record):
         return {**super().variables(), "instruction": self.instruction}
 
     def carried(self) -> dict[str, JsonValue]:
-        """What records made from this one keep in their `meta`: its own `meta`, and the fields that a subclass added."""
+        """What records made from this one keep in their `meta`: its own, and the fields that a subclass added."""
         added = _added_fields(type(self))
         return {**self.meta, **self.model_dump(mode="json", include=added)} if added else dict(self.meta)
 
 
 @lru_cache(maxsize=256)
-def _added_fields(kind: type[Prompted]) -> frozenset[str]:
+def _added_fields(kind: type[Prompted]) -> set[str]:
     """Fields of a user's subclass that its built-in kind does not have."""
     builtin = next(base for base in kind.__mro__ if base.__module__ == __name__ and issubclass(base, Prompted))
-    return frozenset(kind.model_fields) - frozenset(builtin.model_fields)
+    return set(kind.model_fields) - set(builtin.model_fields)
 
 
 class Instruction(Prompted):
-    """Something to be answered. Fields that a subclass adds are seen by the teacher's template, never by the student."""
+    """Something to be answered. Fields that a subclass adds are for the teacher's template; no student sees them."""
 
 
 class Candidates(Prompted):
@@ -93,7 +95,9 @@ class Candidates(Prompted):
     @model_validator(mode="after")
     def _aligned(self) -> Self:
         if self.reasonings and len(self.reasonings) != len(self.completions):
-            raise ValueError(f"{len(self.reasonings)} reasonings for {len(self.completions)} completions: give none or one each")
+            raise ValueError(
+                f"{len(self.reasonings)} reasonings for {len(self.completions)} completions: give none or one each"
+            )
         return self
 
 

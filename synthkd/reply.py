@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, Generic, TypeVar, cast
 
 import json_repair
@@ -76,7 +75,9 @@ def parse(completion: Completion, request: Request[T]) -> Reply[T]:
     cut = completion.finish_reason == "length"
     if cut and (policy.truncated != "keep" or request.reply is not str):
         tokens = completion.usage.completion_tokens
-        raise Truncated(f"the reply was cut by the token limit after {tokens or 'its'} tokens; raise Sampling.max_tokens")
+        raise Truncated(
+            f"the reply was cut by the token limit after {tokens or 'its'} tokens; raise Sampling.max_tokens"
+        )
     if not text.strip() and (policy.empty == "reject" or request.reply is not str):
         raise EmptyReply("the teacher answered with an empty text")
     value = cast(T, text.strip()) if request.reply is str else structured(text, request.reply)
@@ -92,7 +93,7 @@ def structured(text: str, model: type[T]) -> T:
     """
     assert issubclass(model, BaseModel)
     try:
-        return model.model_validate_json(text)
+        return cast(T, model.model_validate_json(text))
     except ValidationError:
         pass
     candidates = [*(m[1] for m in _FENCE.finditer(text)), text]
@@ -106,7 +107,7 @@ def structured(text: str, model: type[T]) -> T:
             cut = True
             continue
         try:
-            return _validated(body, model)
+            return cast(T, _validated(body, model))
         except ValidationError as error:
             failure = failure or error
     if failure is not None:
@@ -177,8 +178,7 @@ def _explained(error: Exception) -> str:
     return "; ".join(lines)
 
 
-@lru_cache(maxsize=256)
-def schema_text(model: type[Any]) -> str:
+def schema_text(model: Any) -> str:
     """The reply's JSON schema as the compact text that a prompt carries."""
     return orjson.dumps(schema(model)).decode()
 
@@ -187,7 +187,9 @@ def with_schema(request: Request[T]) -> Request[T]:
     """The same request with its reply's schema written at the end of the last user turn."""
     if request.reply is str:
         return request
-    ask = "\n\nReply with one JSON object and nothing else. It must follow this JSON schema:\n" + schema_text(request.reply)
+    ask = "\n\nReply with one JSON object and nothing else. It must follow this JSON schema:\n" + schema_text(
+        request.reply
+    )
     messages = list(request.messages)
     for i in reversed(range(len(messages))):
         if messages[i].role == "user":

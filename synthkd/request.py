@@ -13,6 +13,7 @@ from hashlib import blake2b
 from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import orjson
+from pydantic import BaseModel
 
 T = TypeVar("T")
 
@@ -113,11 +114,14 @@ def keys(teacher: str, request: Request[Any], indices: Sequence[int]) -> list[by
     return found
 
 
-@lru_cache(maxsize=256)
-def schema(reply: type[Any]) -> dict[str, Any] | None:
+def schema(reply: Any) -> dict[str, Any] | None:
     """JSON schema of a reply type without Pydantic's titles; `None` for plain text."""
-    if reply is str:
-        return None
+    return None if reply is str else _schema(reply)
+
+
+@lru_cache(maxsize=256)
+def _schema(reply: Any) -> dict[str, Any]:
+    assert issubclass(reply, BaseModel)
     found: dict[str, Any] = _untitled(reply.model_json_schema())
     return found
 
@@ -177,7 +181,7 @@ class Limits:
 
 @runtime_checkable
 class Teacher(Protocol):
-    """Anything that completes requests. Errors are `TeacherError` (one request) or `TeacherUnavailable` (all of them)."""
+    """Anything that completes requests. It raises `TeacherError` (one request) or `TeacherUnavailable` (all)."""
 
     @property
     def identity(self) -> str:

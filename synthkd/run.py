@@ -186,7 +186,7 @@ class Run:
         source = records.name if isinstance(records, Stage) else type(records).__name__
         return StageWriter(self._database, len(self._stages) + 1, unique, strategy, source)
 
-    def _perform(self, writer: StageWriter, work: _Mapping[Any, Any] | _Filtering[Any]) -> Stage[Any]:
+    def _perform(self, writer: StageWriter, work: _Mapping | _Filtering) -> Stage[Any]:
         total = len(work.records) if isinstance(work.records, Sequence) else None
         self._view.begin(writer.name, total)
         began = time.monotonic()
@@ -298,7 +298,8 @@ class _Filtering:
                 await (self._run._database.committed() if self._run._database.crowded else asyncio.sleep(0))
         if pending:
             raise ConfigError(
-                f"filter {self._writer.name!r} gave {position + 1} verdicts for more records; it must give one each, in order"
+                f"filter {self._writer.name!r} gave {position + 1} verdicts for more records; "
+                "it must give one each, in order"
             )
 
 
@@ -309,7 +310,8 @@ def _with_sources(records: Iterable[Record]) -> Iterator[tuple[Record, tuple[int
     for number, record in enumerate(records, 1):
         if not isinstance(record, Record):
             raise ConfigError(
-                f"input {number} is a {type(record).__name__}, expected a Record: read files with synthkd.data.read(...)"
+                f"input {number} is a {type(record).__name__}, expected a Record: "
+                "read files with synthkd.data.read(...)"
             )
         yield record, ()
 
@@ -331,5 +333,6 @@ def _check_roles(roles: Mapping[str, Any]) -> None:
     for role, player in roles.items():
         if not isinstance(player, Teacher):
             raise ConfigError(
-                f"role {role!r} was given {type(player).__name__}, expected a teacher such as OpenAITeacher('gpt-4.1-mini')"
+                f"role {role!r} was given {type(player).__name__}, expected a teacher "
+                "such as OpenAITeacher('gpt-4.1-mini')"
             )

@@ -83,7 +83,8 @@ class Stage(Sequence[R_co], Generic[R_co]):
             return [self[i] for i in range(*index.indices(len(self)))]
         place = index + len(self) if index < 0 else index
         rows = self._database.read(
-            "SELECT kind, body, sources FROM rows WHERE stage = ? ORDER BY position, k LIMIT 1 OFFSET ?", (self.number, place)
+            "SELECT kind, body, sources FROM rows WHERE stage = ? ORDER BY position, k LIMIT 1 OFFSET ?",
+            (self.number, place),
         )
         if place < 0 or not rows:
             raise IndexError(f"stage {self.name} has {len(self)} rows, no row {index}")
@@ -159,7 +160,10 @@ class StageWriter:
                 ("DELETE FROM rows WHERE stage >= ?", (number,)),
                 ("DELETE FROM ledger WHERE stage >= ?", (number,)),
                 ("DELETE FROM stages WHERE number >= ?", (number,)),
-                ("INSERT INTO stages (number, name, strategy, input) VALUES (?,?,?,?)", (number, name, strategy, source)),
+                (
+                    "INSERT INTO stages (number, name, strategy, input) VALUES (?,?,?,?)",
+                    (number, name, strategy, source),
+                ),
             ]
         )
 

@@ -198,7 +198,9 @@ def _public(url: str) -> str:
     """The URL without credentials and query."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"{parts.scheme}://{parts.hostname or ''} is no http URL; expected one like http://127.0.0.1:8000/v1")
+        raise ConfigError(
+            f"{parts.scheme}://{parts.hostname or ''} is no http URL; expected one like http://127.0.0.1:8000/v1"
+        )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     place = f"{host}:{parts.port}" if parts.port else host
     return urlunsplit((parts.scheme, place, parts.path, "", ""))

@@ -1,9 +1,9 @@
 """Teacher specifications: the only place where a text on the command line becomes a teacher.
 
-    openai:MODEL            OpenAI's endpoint, or the one in OPENAI_BASE_URL
-    openai:MODEL@URL        any OpenAI-compatible server
-    local:PATH_OR_ID        a transformers model on this machine
-    tiny                    the small model that ships with synthkd, for trying and testing
+openai:MODEL            OpenAI's endpoint, or the one in OPENAI_BASE_URL
+openai:MODEL@URL        any OpenAI-compatible server
+local:PATH_OR_ID        a transformers model on this machine
+tiny                    the small model that ships with synthkd, for trying and testing
 """
 
 from __future__ import annotations

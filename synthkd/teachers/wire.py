@@ -70,15 +70,23 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         if milliseconds := headers.get("retry-after-ms"):
             return max(0.0, float(milliseconds) / 1000)
         if after := headers.get("retry-after"):
-            return max(0.0, float(after)) if after[0].isdigit() else max(0.0, parsedate_to_datetime(after).timestamp() - time.time())
+            return (
+                max(0.0, float(after))
+                if after[0].isdigit()
+                else max(0.0, parsedate_to_datetime(after).timestamp() - time.time())
+            )
     except (ValueError, TypeError):
         pass
     return None
 
 
-@lru_cache(maxsize=256)
-def strict_schema(reply: type[Any]) -> tuple[dict[str, Any], bool]:
+def strict_schema(reply: Any) -> tuple[dict[str, Any], bool]:
     """A reply's schema closed against further fields, and whether it satisfies what OpenAI calls strict."""
+    return _strict_schema(reply)
+
+
+@lru_cache(maxsize=256)
+def _strict_schema(reply: Any) -> tuple[dict[str, Any], bool]:
     closed = True
 
     def close(node: Any) -> Any:
@@ -90,7 +98,11 @@ def strict_schema(reply: type[Any]) -> tuple[dict[str, Any], bool]:
         node = {name: close(value) for name, value in node.items()}
         if node.get("type") == "object":
             properties = node.get("properties")
-            if properties is None or node.get("additionalProperties") or set(properties) - set(node.get("required", ())):
+            if (
+                properties is None
+                or node.get("additionalProperties")
+                or set(properties) - set(node.get("required", ()))
+            ):
                 closed = False  # free-form or optional fields: the server may still use it, but not strictly
             else:
                 node["additionalProperties"] = False
