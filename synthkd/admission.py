@@ -47,7 +47,11 @@ class Admission:
             self._silent_until = until
             if self._alarm:
                 self._alarm.cancel()
-            self._alarm = loop.call_at(until, self._wake)
+            self._alarm = loop.call_at(until, self._speak)
+
+    def _speak(self) -> None:
+        self._silent_until = 0.0  # some loops' timers are early by up to half a millisecond, and this one rings once
+        self._wake()
 
     def _free(self) -> bool:
         quiet = self._silent_until and self._silent_until > asyncio.get_running_loop().time()

@@ -20,6 +20,7 @@ from tenacity.wait import wait_random_exponential
 
 from synthkd.admission import Admission
 from synthkd.errors import (
+    ConfigError,
     ParseError,
     RecordError,
     TeacherError,
@@ -69,7 +70,14 @@ class Switchboard:
             drawn = await self._owned(teacher, request, [(wanted[place], indices[place]) for place in owed])
             found.update(zip(owed, drawn, strict=True))
         for place, flying in shared.items():
-            found[place] = await asyncio.shield(flying)
+            try:
+                found[place] = await asyncio.shield(flying)
+            except asyncio.CancelledError:
+                mine = asyncio.current_task()
+                if not flying.cancelled() or (mine is not None and mine.cancelling()):
+                    raise
+                # Whoever made the call gave it up (a timeout of its own, say); that is no reason for others to.
+                [found[place]] = await self.draw(teacher, request, (indices[place],))
         return [found[place] for place in range(len(wanted))]
 
     async def _owned(
@@ -223,17 +231,20 @@ class Ask:
         """Ask once; the typed value with its text, reasoning and completion."""
         teacher, request = self._addressed(request, role)
         [completion] = await self._draw(teacher, request, (0,))
-        return await self._read(teacher, request, completion)
+        return await self._read(teacher, request, completion, 0)
 
     async def many(self, request: Request[T], n: int, role: str = "teacher") -> list[Reply[T]]:
         """Draw `n` replies; those that stay unusable are dropped and counted.
 
         Raises:
             RecordError: none of them is usable (the first one's error).
+            ConfigError: `n` is less than 1.
         """
+        if n < 1:
+            raise ConfigError(f"ask.many(..., n={n}): at least one draw is needed")
         teacher, request = self._addressed(request, role)
         completions = await self._draw(teacher, request, range(n))
-        read = [self._read(teacher, request, completion) for completion in completions]
+        read = [self._read(teacher, request, completion, index) for index, completion in enumerate(completions)]
         replies: list[Reply[T]] = []
         failures: list[RecordError] = []
         for outcome in await asyncio.gather(*read, return_exceptions=True):
@@ -267,8 +278,11 @@ class Ask:
         self.sources.add(self._board.journal.source(teacher.identity, request))
         return await self._board.draw(teacher, request, indices)
 
-    async def _read(self, teacher: Teacher, request: Request[T], completion: Completion) -> Reply[T]:
-        """Parse; extend a cut reply once where the policy says so; send an invalid one back with the error."""
+    async def _read(self, teacher: Teacher, request: Request[T], completion: Completion, index: int) -> Reply[T]:
+        """Parse; extend a cut reply once where the policy says so; send an invalid one back with the error.
+
+        What is asked for again keeps its sample index, so that several draws stay several.
+        """
         extended = False
         repairs = request.policy.repairs
         while True:
@@ -286,7 +300,7 @@ class Ask:
                 repairs -= 1
                 self._board.counters.repairs += 1
                 request = repair_turn(request, completion.text, error)
-            [completion] = await self._draw(teacher, request, (0,))
+            [completion] = await self._draw(teacher, request, (index,))
 
 
 _NO_DEFAULTS = Sampling()

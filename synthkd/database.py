@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from synthkd.errors import RunFolderError
+from synthkd.errors import ConfigError, RunFolderError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS sources (
@@ -56,7 +56,8 @@ class Database:
         self._count = 0
         self._waiters: list[asyncio.Future[None]] = []
         self._busy = False
-        self._broken: RunFolderError | None = None
+        self._broken: Exception | None = None
+        self._closed = False
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="synthkd-commit")
         try:
             self._writer = self._connect()
@@ -98,18 +99,10 @@ class Database:
 
     def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows of a query, on this thread's own connection."""
+        if self._closed:
+            raise ConfigError(f"{self.path} is closed: read a stage inside of its `with Run(...)`, or save it there")
         try:
             return self._reader().execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            raise self._wrapped(error) from error
-
-    def write(self, statements: Iterable[tuple[str, Sequence[Any]]]) -> None:
-        """Run statements in one transaction, at once. Not while the loop has rows queued."""
-        try:
-            self._writer.execute("BEGIN")
-            for sql, values in statements:
-                self._writer.execute(sql, values)
-            self._writer.execute("COMMIT")
         except sqlite3.Error as error:
             raise self._wrapped(error) from error
 
@@ -123,7 +116,7 @@ class Database:
         except sqlite3.Error as error:
             raise self._wrapped(error) from error
         finally:
-            self._pending = {}
+            self._pending, self._closed = {}, True
             for connection in [self._writer, *self._readers]:
                 connection.close()
 
@@ -132,7 +125,7 @@ class Database:
         self._pending, self._waiters, self._count = {}, [], 0
         try:
             self._insert(pending)
-        except sqlite3.Error as error:
+        except Exception as error:  # whatever it is: somebody waits for this commit
             self._fail(waiters, error)
             return
         loop = asyncio.get_running_loop()
@@ -158,10 +151,12 @@ class Database:
 
     def _fail(self, waiters: list[asyncio.Future[None]], error: BaseException) -> None:
         """The file takes no more: everybody who waits, and everybody who comes, hears it."""
-        self._broken = self._wrapped(error)
+        if isinstance(error, sqlite3.Error) or not isinstance(error, Exception):
+            error = self._wrapped(error)
+        self._broken = error
         for waiter in [*waiters, *self._waiters]:
             if not waiter.done():
-                waiter.set_exception(self._broken)
+                waiter.set_exception(error)
         self._waiters = []
 
     def _reader(self) -> sqlite3.Connection:

@@ -70,8 +70,12 @@ class Prompt(Generic[T]):
         tree = self._parsed(environment)
         included = list(_included(environment, tree, self.name))
         self.digest = blake2b("\0".join([self.text, *included]).encode(), digest_size=4).hexdigest()
-        self._lint(tree, _undeclared(environment, tree, included))
-        self._template = environment.get_template(self.path.name)
+        try:
+            used = _undeclared(environment, tree, included)
+            self._template = environment.get_template(self.path.name)
+        except jinja2.TemplateSyntaxError as error:  # such as a filter that does not exist
+            raise PromptError(f"{self.path}, line {error.lineno}: {error.message}") from None
+        self._lint(tree, used)
         self._blocks = self._ordered()
         self._wanted = frozenset(self.variables)
 
@@ -237,7 +241,9 @@ def _environment(folder: Path) -> jinja2.Environment:
     )
 
 
-def _included(environment: jinja2.Environment, tree: nodes.Template, name: str) -> Iterable[str]:
+def _included(
+    environment: jinja2.Environment, tree: nodes.Template, name: str, within: tuple[str, ...] = ()
+) -> Iterable[str]:
     """Source texts of everything the template includes or imports, recursively."""
     for reference in meta.find_referenced_templates(tree):
         if reference is None:
@@ -249,8 +255,14 @@ def _included(environment: jinja2.Environment, tree: nodes.Template, name: str) 
             text, _, _ = environment.loader.get_source(environment, reference)
         except jinja2.TemplateNotFound:
             raise PromptError(f"{name}: includes {reference!r}, which is not there.") from None
+        if reference in within:
+            raise PromptError(f"{name}: {reference!r} includes itself, so it would never end.")
         yield text
-        yield from _included(environment, environment.parse(text), name)
+        try:
+            inner = environment.parse(text)
+        except jinja2.TemplateSyntaxError as error:
+            raise PromptError(f"{reference} (included by {name}), line {error.lineno}: {error.message}") from None
+        yield from _included(environment, inner, name, (*within, reference))
 
 
 def _undeclared(environment: jinja2.Environment, tree: nodes.Template, included: list[str]) -> set[str]:

@@ -20,7 +20,7 @@ from synthkd.request import Message
 class Record(BaseModel):
     """An immutable unit of data with a content id and the ids of its parents. Subclass it to add fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     parents: tuple[str, ...] = ()
     """Ids of the records this one was made from; a run fills in the record it mapped over."""
@@ -36,9 +36,10 @@ class Record(BaseModel):
         ).hexdigest()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Pydantic's copy, with a new id."""
+        """Pydantic's copy, with a new id; nothing that was derived from the old fields comes along."""
         copied = super().model_copy(update=update, deep=deep)
-        copied.__dict__.pop("id", None)
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
         return copied
 
     def variables(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ cut is never completed. Text that ends inside a value, or a finish reason `lengt
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, cast
@@ -20,8 +21,8 @@ from synthkd.request import Completion, Message, Request, schema
 
 T = TypeVar("T")
 
-_THINK = re.compile(r"\A\s*(?:<think>)?(.*?)</think>\s*", re.DOTALL)
-_OPEN_THINK = re.compile(r"\A\s*<think>(.*)\Z", re.DOTALL)
+_THINK = re.compile(r"\A\s*+(?:<think>)?+(.*?)</think>\s*", re.DOTALL)
+_OPEN_THINK = re.compile(r"\A\s*+<think>(.*)\Z", re.DOTALL)
 _FENCE = re.compile(r"```[a-zA-Z]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
 _PAIRS = {"{": "}", "[": "]"}
 
@@ -108,7 +109,7 @@ def structured(text: str, model: type[T]) -> T:
             continue
         try:
             return cast(T, _validated(body, model))
-        except ValidationError as error:
+        except (ValidationError, RecursionError) as error:
             failure = failure or error
     if failure is not None:
         raise ParseError(_explained(failure)) from None
@@ -123,7 +124,11 @@ def _validated(body: str, model: type[BaseModel]) -> Any:
     except ValidationError as error:
         if error.errors(include_url=False)[0]["type"] != "json_invalid":
             raise
-    return model.model_validate(json_repair.loads(body))
+    try:
+        mended = json.loads(body, strict=False)  # bare line breaks in strings: common, and no guess is needed
+    except ValueError:
+        mended = json_repair.loads(body)
+    return model.model_validate_json(json.dumps(mended))  # by the same rules as a reply that was whole
 
 
 def _first_value(text: str) -> tuple[str | None, bool]:
@@ -170,7 +175,7 @@ def _next(text: str, i: int) -> str:
 
 def _explained(error: Exception) -> str:
     if not isinstance(error, ValidationError):
-        return str(error)
+        return "the reply is nested too deeply"
     lines = []
     for problem in error.errors(include_url=False)[:5]:
         place = ".".join(str(part) for part in problem["loc"]) or "the reply"

@@ -21,7 +21,9 @@ _STAGES = (
     "SELECT s.number, s.name, s.strategy, s.input, s.complete, s.seconds, COUNT(l.id), COALESCE(SUM(l.outputs), 0)"
     " FROM stages s LEFT JOIN ledger l ON l.stage = s.number GROUP BY s.number ORDER BY s.number"
 )
-_REJECTED = "SELECT stage, reason, COUNT(*) FROM ledger WHERE reason IS NOT NULL GROUP BY stage, reason ORDER BY 1, 3 DESC, 2"
+_REJECTED = (
+    "SELECT stage, reason, COUNT(*) FROM ledger WHERE reason IS NOT NULL GROUP BY stage, reason ORDER BY 1, 3 DESC, 2"
+)
 _DROPPED = (
     "SELECT l.stage, j.key, SUM(j.value) FROM ledger l, json_each(l.dropped) j WHERE l.dropped IS NOT NULL"
     " GROUP BY 1, 2 ORDER BY 1, 3 DESC, 2"
@@ -117,7 +119,10 @@ def read_report(run: str | Path, examples: int = 1) -> RunReport:
     """
     path = database_of(run)
     with _opened(path) as connection:
-        stages = {row[0]: StageReport(*row[:4], bool(row[4]), *row[5:]) for row in connection.execute(_STAGES)}
+        stages = {
+            number: StageReport(number, name, strategy, source, bool(complete), seconds, came, gave)
+            for number, name, strategy, source, complete, seconds, came, gave in connection.execute(_STAGES)
+        }
         for stage, reason, count in connection.execute(_REJECTED):
             stages[stage].rejected[reason] = count
         for stage, reason, count in connection.execute(_DROPPED):
@@ -156,7 +161,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
     except sqlite3.OperationalError as error:
         raise RunFolderError(
-            f"{path} cannot be read: {error}. It may be no run of this version of synthkd, or its folder may not be readable."
+            f"{path} cannot be read: {error}. Is it a run of this version of synthkd, and may its folder be read?"
         ) from error
     except sqlite3.DatabaseError as error:
         raise RunFolderError(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -79,7 +80,11 @@ class Run:
         self._stages: list[Stage[Any]] = []
         self._used: dict[int, Teacher] = {id(player): player for player in self.roles.values()}
         self._files = Folder(Path(folder), self.roles, seed, about or {})
-        self._database = Database(self._files.database)
+        try:
+            self._database = Database(self._files.database)
+        except BaseException:
+            self._files.release()
+            raise
         self._board = Switchboard(Journal(self._database), self.counters)
         self._loop = Loop()
         self._view = LiveView(self.counters, self._files.path.name, quiet)
@@ -192,6 +197,7 @@ class Run:
         began = time.monotonic()
 
         async def whole() -> None:
+            writer.begin()
             try:
                 await work()
             finally:
@@ -224,8 +230,13 @@ class _Mapping:
         self._inputs: Iterator[tuple[int, tuple[Record, tuple[int, ...]]]] = enumerate(_with_sources(records))
 
     async def __call__(self) -> None:
+        first = next(self._inputs, None)
+        if first is None:
+            return
+        self._check(first[1][0])  # before any worker can pay for anything
+        self._inputs = chain((first,), self._inputs)
         known = len(self.records) if isinstance(self.records, Sequence) else self._run._width
-        workers = [asyncio.create_task(self._worker()) for _ in range(max(1, min(self._run._width, known)))]
+        workers = [asyncio.create_task(self._worker()) for _ in range(min(self._run._width, known))]
         try:
             await asyncio.gather(*workers)
         finally:
@@ -236,8 +247,6 @@ class _Mapping:
     async def _worker(self) -> None:
         database, counters = self._run._database, self._run.counters
         for position, (record, sources) in self._inputs:
-            if position == 0:
-                self._check(record)
             await self._one(position, record, sources)
             counters.done += 1
             if position % _BREATH == 0:
@@ -252,15 +261,18 @@ class _Mapping:
         ask = Ask(self._run._board, self._roles, f"{self._run.seed}:{record.id}")
         try:
             outputs = await self._strategy(record, ask)
-        except RecordError as error:
-            self._run.counters.rejected += 1
-            self._writer.reject(position, record, error, ask.dropped)
-            return
-        except SynthKDError:
-            raise
-        except Exception as error:
-            error.add_note(f"while stage {self._writer.name!r} worked on record {record.id} (input {position + 1})")
-            raise
+            _check_outputs(outputs)
+        except Exception as raised:
+            error = _first_of(raised)
+            if isinstance(error, RecordError):
+                self._run.counters.rejected += 1
+                self._writer.reject(position, record, error, ask.dropped)
+                return
+            if not isinstance(error, SynthKDError):
+                _note(error, f"while stage {self._writer.name!r} worked on record {record.id} (input {position + 1})")
+            if error is raised:
+                raise
+            raise error from error.__cause__
         merged = tuple(sorted(ask.sources.union(sources))) if ask.sources else sources
         if not outputs:
             self._run.counters.rejected += 1
@@ -277,17 +289,28 @@ class _Filtering:
         self._run = run
 
     async def __call__(self) -> None:
-        pending: list[tuple[Record, tuple[int, ...]]] = []
+        pending: deque[tuple[Record, tuple[int, ...]]] = deque()
+        inputs = _with_sources(self.records)
 
         def passing() -> Iterator[Record]:
-            for item in _with_sources(self.records):
+            for item in inputs:
                 pending.append(item)
                 yield item[0]
 
         nothing: Counter[str] = Counter()
         position = -1
         for position, verdict in enumerate(self._rule(passing())):
-            record, sources = pending.pop(0)
+            if not pending:
+                raise ConfigError(
+                    f"filter {self._writer.name!r} gave a verdict for no record, after those for the first {position}; "
+                    "it must give one each, in order"
+                )
+            record, sources = pending.popleft()
+            if verdict is not None and not isinstance(verdict, str):
+                raise ConfigError(
+                    f"filter {self._writer.name!r} gave {verdict!r} for record {record.id}; expected None (keep) or a "
+                    "reason. A function that says True or False becomes a filter with synthkd.filters.each(...)"
+                )
             if verdict is None:
                 self._writer.accept(position, record, (record,), sources, nothing)
             else:
@@ -296,7 +319,7 @@ class _Filtering:
             self._run.counters.done += 1
             if position % _BREATH == 0:
                 await (self._run._database.committed() if self._run._database.crowded else asyncio.sleep(0))
-        if pending:
+        if pending or next(inputs, None) is not None:
             raise ConfigError(
                 f"filter {self._writer.name!r} gave {position + 1} verdicts for more records; "
                 "it must give one each, in order"
@@ -314,6 +337,27 @@ def _with_sources(records: Iterable[Record]) -> Iterator[tuple[Record, tuple[int
                 "read files with synthkd.data.read(...)"
             )
         yield record, ()
+
+
+def _check_outputs(outputs: object) -> None:
+    if outputs is None or (isinstance(outputs, Sequence) and all(isinstance(output, Record) for output in outputs)):
+        return
+    kind = type(outputs).__name__
+    raise TypeError(f"the strategy gave back {kind} {str(outputs)[:80]!r}, expected a list of records")
+
+
+def _note(error: Exception, text: str) -> None:
+    """Say once where it happened; one failure may reach many records that shared a call."""
+    if not getattr(error, "__notes__", ()):
+        error.add_note(text)
+
+
+def _first_of(error: Exception) -> Exception:
+    """What a strategy's TaskGroup failed with; a failure that stops the run goes before one that rejects the record."""
+    if not isinstance(error, ExceptionGroup):
+        return error
+    failures = [_first_of(inner) for inner in error.exceptions]
+    return next((failure for failure in failures if not isinstance(failure, RecordError)), failures[0])
 
 
 def _name_of(work: object) -> str:

@@ -155,17 +155,13 @@ class StageWriter:
         self.name = name
         self.kinds: dict[str, type[Record]] = {}
         self.inputs = 0
-        database.write(
-            [
-                ("DELETE FROM rows WHERE stage >= ?", (number,)),
-                ("DELETE FROM ledger WHERE stage >= ?", (number,)),
-                ("DELETE FROM stages WHERE number >= ?", (number,)),
-                (
-                    "INSERT INTO stages (number, name, strategy, input) VALUES (?,?,?,?)",
-                    (number, name, strategy, source),
-                ),
-            ]
-        )
+        self._line = (number, name, strategy, source)
+
+    def begin(self) -> None:
+        """Clear away what an earlier process has under this number and the later ones, and open the stage."""
+        for table, column in (("rows", "stage"), ("ledger", "stage"), ("stages", "number")):
+            self._database.put(f"DELETE FROM {table} WHERE {column} >= ?", (self.number,))
+        self._database.put("INSERT INTO stages (number, name, strategy, input) VALUES (?,?,?,?)", self._line)
 
     def accept(
         self,

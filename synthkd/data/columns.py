@@ -1,0 +1,146 @@
+"""TRL's columns: the only place that lays a record out as the row that a training library reads.
+
+Invariant: a row is flat. What would be nested is a list of messages, a list of plain values, or JSON text, because
+Arrow fills structs whose rows differ with `None`. A column's type follows from the kind of record, not from a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+import orjson
+from pydantic import TypeAdapter
+
+from synthkd.errors import ConfigError
+from synthkd.record import Candidates, Demonstration, Preference, Prompted, Record
+
+Reasoning = Literal["column", "think", "inline"]
+
+_TEMPLATES = {"think": "<think>\n{}\n</think>\n\n", "inline": "{}\n\n"}
+_LINEAGE = frozenset({"parents", "meta"})
+COLUMNS_OF_LINEAGE = frozenset({"id", "parents", "teacher", "prompt_template", "sampling", "meta"})
+_PLAIN = {"string": "text", "integer": "number", "number": "number", "boolean": "truth"}
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a row comes from, beside its record's own id and parents."""
+
+    teacher: str | None = None
+    """Identity of the teacher that was asked last."""
+    prompt_template: str | None = None
+    """Name and digest of the template, `labeling/answer@3f2a91c0`."""
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    """What was set of the sampling: `Sampling.given()`."""
+
+
+def row(record: Record, provenance: Provenance | None = None, reasoning: Reasoning = "column") -> dict[str, Any]:
+    """A record as one row of a dataset, in TRL's columns.
+
+    An `Instruction` gives `prompt`; a `Demonstration` `prompt`, `completion`, `reasoning`, `weight`; a `Preference`
+    `prompt`, `chosen`, `rejected`, `score_chosen`, `score_rejected`; `Candidates` `prompt`, `completions`, `reasonings`
+    (lists of text). Prompt, completion, chosen and rejected are lists of `{"role", "content"}`. Fields of a user's
+    subclass and of other kinds become columns of their own: plain values and lists of them as they are, all else as
+    JSON text; one that is called like a provenance column gets a `_` behind its name. Last come the provenance columns
+    `id`, `parents` (list of ids), `teacher`, `prompt_template`, `sampling` and `meta` (JSON text).
+
+    Args:
+        record: What becomes a row.
+        provenance: Teacher, template and sampling, where they are known.
+        reasoning: `column` keeps the teacher's thinking in `reasoning`; `think` writes it before the completion between
+            `<think>` tags, and `inline` as plain text; both leave the column out.
+
+    Raises:
+        ConfigError: `reasoning` is none of the three.
+    """
+    if reasoning != "column" and reasoning not in _TEMPLATES:
+        raise ConfigError(f"reasoning must be 'column', 'think' or 'inline'; got {reasoning!r}.")
+    came = provenance or Provenance()
+    columns: dict[str, Any] = {}
+    if isinstance(record, Prompted):
+        columns["prompt"] = [{"role": turn.role, "content": turn.content} for turn in record.messages]
+    columns |= _answers(record, reasoning)
+    columns |= _fields(record, done=frozenset(columns) | _LINEAGE | {"reasoning", "reasonings"})
+    return {
+        **columns,
+        "id": record.id,
+        "parents": list(record.parents),
+        "teacher": came.teacher,
+        "prompt_template": came.prompt_template,
+        "sampling": _json(dict(came.sampling)),
+        "meta": _json(record.meta),
+    }
+
+
+def _answers(record: Record, reasoning: Reasoning) -> dict[str, Any]:
+    """The columns of what the student learns to say."""
+    match record:
+        case Demonstration():
+            apart: dict[str, Any] = {"reasoning": record.reasoning} if reasoning == "column" else {}
+            return {"completion": _assistant(_thought(record.reasoning, reasoning) + record.completion), **apart}
+        case Preference():
+            return {"chosen": _assistant(record.chosen), "rejected": _assistant(record.rejected)}
+        case Candidates():
+            thoughts = record.reasonings or (None,) * len(record.completions)
+            if reasoning == "column":
+                return {"completions": list(record.completions), "reasonings": list(thoughts)}
+            pairs = zip(thoughts, record.completions, strict=True)
+            return {"completions": [_thought(thought, reasoning) + text for thought, text in pairs]}
+    return {}
+
+
+def _assistant(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _thought(text: str | None, reasoning: Reasoning) -> str:
+    """What stands before a completion; text is not a format string, so braces in it are safe."""
+    return "" if text is None or reasoning == "column" else _TEMPLATES[reasoning].format(text)
+
+
+def _fields(record: Record, done: frozenset[str]) -> dict[str, Any]:
+    """Every other field, flat."""
+    answered = done if isinstance(record, (Demonstration, Candidates)) else done - {"reasoning", "reasonings"}
+    nested = _nested(type(record))
+    left = [name for name in nested if name not in answered]
+    values = record.model_dump(mode="json", include=set(left))
+    return {
+        f"{name}_" if name in COLUMNS_OF_LINEAGE else name: _json(value)
+        if nested[name] and value is not None
+        else value
+        for name, value in values.items()
+    }
+
+
+@lru_cache(maxsize=256)
+def _nested(kind: type[Record]) -> dict[str, bool]:
+    """For each field, whether its values are more than plain ones and lists of plain ones of one type."""
+    found = {}
+    for name, info in kind.model_fields.items():
+        annotation: Any = info.annotation
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+        schema = adapter.json_schema(mode="serialization")
+        definitions = schema.get("$defs", {})
+        options = _options(schema, definitions)
+        if all(o.get("type") == "array" and "items" in o for o in options):
+            options = [item for o in options for item in _options(o["items"], definitions)]
+        sorts = {_PLAIN.get(str(o.get("type"))) for o in options}
+        found[name] = len(sorts) != 1 or None in sorts
+    return found
+
+
+def _options(schema: dict[str, Any], definitions: dict[str, Any]) -> list[dict[str, Any]]:
+    """The members of a union, or the type itself; without null, which every column takes."""
+    if "$ref" in schema:
+        schema = definitions[schema["$ref"].rsplit("/", 1)[-1]]
+    members = schema.get("anyOf")
+    if members:
+        return [option for member in members for option in _options(member, definitions)]
+    return [] if schema.get("type") == "null" else [schema]
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()

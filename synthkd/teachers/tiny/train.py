@@ -1,0 +1,282 @@
+"""The only place that trains the tiny teacher, tokenizer and weights, from nothing.
+
+``python -m synthkd.teachers.tiny.train --out DIR``. A plain loop: conversations are drawn without end and never
+repeat by plan, rows of like length share a batch, the loss is on the last answer alone (and on
+bare calculations as a whole), and the rate warms up, stays,
+and falls in the last part of the time given.
+"""
+
+import argparse
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from synthkd.teachers.tiny.corpus import Conversation, calculations, converse, solved
+from synthkd.teachers.tiny.problems import problems
+from synthkd.teachers.tiny.vocabulary import make_tokenizer
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+__all__ = ["Batch", "Plan", "batches", "main", "make_model", "save", "train"]
+
+STATE: Final = "state.pt"
+"""What a training that was cut off begins again from."""
+
+Row = tuple[list[int], int]
+"""Token ids, and where the answer to learn begins."""
+
+Draw = Callable[[random.Random, "PreTrainedTokenizerFast", float], list[Row]]
+"""Gives some thousand rows to learn from at a share of the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long and how hard to train."""
+
+    minutes: float
+    """Time to train, without the making of the tokenizer."""
+    seed: int = 0
+    width: int = 192
+    """Hidden size; a multiple of 64, which is the size of a head."""
+    layers: int = 4
+    tokens: int = 3072
+    """Tokens of a batch at most, padding included."""
+    rate: float = 0.003
+    """The highest learning rate of the embeddings and norms."""
+    matrix_rate: float = 0.02
+    """The highest learning rate of the hidden matrices, which Muon trains."""
+    decay: float = 0.35
+    """The last share of the time, in which the rates fall to nothing."""
+    bf16: bool = False
+    """Compute in bfloat16 where it is safe; only faster on some processors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of like length, padded on the right."""
+
+    ids: "torch.Tensor"
+    """(rows, tokens)"""
+    labels: "torch.Tensor"
+    """(rows, tokens): the next token where it is to be learned, else -100."""
+
+
+def make_model(plan: Plan, tokenizer: "PreTrainedTokenizerFast") -> "LlamaForCausalLM":
+    """A Llama with random weights that fits the plan and the tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(plan.seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=plan.width,
+        intermediate_size=plan.width * 8 // 3,
+        num_hidden_layers=plan.layers,
+        num_attention_heads=plan.width // 64,
+        num_key_value_heads=plan.width // 64,
+        head_dim=64,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.04,
+    )
+    return LlamaForCausalLM(config)
+
+
+def encode(talks: list[Conversation], tokenizer: "PreTrainedTokenizerFast") -> list[Row]:
+    """The rows of conversations: what stands before the last answer, and the answer."""
+    before = ["".join(f"<|{m['role']}|>{m['content']}<|end|>" for m in talk[:-1]) + "<|assistant|>" for talk in talks]
+    heads = tokenizer(before)["input_ids"]
+    tails = tokenizer([talk[-1]["content"] + "<|end|>" for talk in talks])["input_ids"]
+    return [(head + tail, len(head)) for head, tail in zip(heads, tails, strict=True)]
+
+
+def teaching(rng: random.Random, tokenizer: "PreTrainedTokenizerFast", done: float) -> list[Row]:
+    """Rows of new conversations and of bare calculations, which teach reckoning at a fifth of the cost.
+
+    Early on, while the share ``done`` of the time is small, most are calculations and plain solving.
+    """
+    stock = problems(rng)
+    bare, plain = max(0.1, 0.5 - 1.2 * done), max(0.0, 0.8 - 2 * done)
+    rows = calculating(rng, tokenizer, int(4096 * bare))
+    talks = [(solved if rng.random() < plain else converse)(rng, stock) for _ in range(4096 - len(rows))]
+    return rows + encode(talks, tokenizer)
+
+
+def calculating(rng: random.Random, tokenizer: "PreTrainedTokenizerFast", n: int) -> list[Row]:
+    """Rows of bare calculations, every token of them to be learned."""
+    stock = problems(rng)
+    texts = [calculations(rng, stock) for _ in range(n)]
+    return [(ids, 1) for ids in tokenizer(texts)["input_ids"]] if texts else []
+
+
+def batches(plan: Plan, tokenizer: "PreTrainedTokenizerFast", draw: Draw, clock: "Clock") -> Iterator[Batch]:
+    """Batches of what ``draw`` gives, without end."""
+    import torch
+
+    rng = random.Random(f"{plan.seed}/{clock.spent}/batches")
+    while True:
+        rows = draw(rng, tokenizer, clock.done())
+        rows.sort(key=lambda row: len(row[0]))
+        groups: list[list[Row]] = [[]]
+        for row in rows:
+            if (len(groups[-1]) + 1) * len(row[0]) > plan.tokens:
+                groups.append([])
+            groups[-1].append(row)
+        rng.shuffle(groups)
+        for group in groups:
+            longest = max(len(ids) for ids, _ in group)
+            inputs = torch.full((len(group), longest), tokenizer.pad_token_id or 0)
+            labels = torch.full((len(group), longest), -100)
+            for at, (ids, start) in enumerate(group):
+                inputs[at, : len(ids)] = torch.tensor(ids)
+                labels[at, start - 1 : len(ids) - 1] = torch.tensor(ids[start:])
+            yield Batch(inputs, labels)
+
+
+def loss_of(model: "LlamaForCausalLM", batch: Batch) -> "torch.Tensor":
+    """The mean loss of a batch's answers; the vocabulary is weighed only where something is to be learned."""
+    import torch
+
+    hidden = model.model(input_ids=batch.ids, use_cache=False).last_hidden_state
+    chosen = batch.labels != -100
+    logits = model.lm_head(hidden[chosen])
+    return torch.nn.functional.cross_entropy(logits.float(), batch.labels[chosen])
+
+
+def share_of_rate(done: float, decay: float) -> float:
+    """The rate's share at a share ``done`` of the time: warmup, plateau, and a fall to zero."""
+    warm = min(1.0, done / 0.02 + 0.01)
+    return warm * min(1.0, max(0.0, (1.0 - done) / decay))
+
+
+def fresh_tokenizer(seed: int) -> "PreTrainedTokenizerFast":
+    """A tokenizer learned from conversations of the domain."""
+    rng = random.Random(f"{seed}/tokenizer")
+    stock = problems(rng)
+    talks = [converse(rng, stock) for _ in range(20_000)]
+    return make_tokenizer(message["content"] for talk in talks for message in talk)
+
+
+def train(plan: Plan, out: Path, tokenizer: "PreTrainedTokenizerFast", draw: Draw = teaching) -> "LlamaForCausalLM":
+    """Train, save to ``out`` every few minutes and at the end, and give the model back.
+
+    Begins from nothing, or where a training into the same folder was cut off.
+    """
+    import torch
+
+    model = make_model(plan, tokenizer)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)
+    optimizers = _optimizers(plan, model)
+    clock = Clock(plan.minutes * 60)
+    if (out / STATE).exists():
+        state = torch.load(out / STATE)
+        model.load_state_dict(state["model"])
+        for (optimizer, _), kept in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        clock.spent = state["spent"]
+        print(f"resumed at {clock.spent:.0f} s", flush=True)
+    model.train()
+    average = 0.0
+    for step, batch in enumerate(batches(plan, tokenizer, draw, clock)):
+        if clock.done() >= 1:
+            break
+        with torch.autocast("cpu", torch.bfloat16, enabled=plan.bf16):
+            loss = loss_of(model, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer, rate in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * share_of_rate(clock.done(), plan.decay)
+            optimizer.step()
+            optimizer.zero_grad()
+        average = loss.item() if step == 0 else 0.98 * average + 0.02 * loss.item()
+        clock.seen += batch.ids.numel()
+        if step % 100 == 0:
+            print(f"{clock.line()}  step {step:6}  loss {average:.4f}", flush=True)
+        if clock.is_time_to_save():
+            save(model, tokenizer, out)
+            kept = [optimizer.state_dict() for optimizer, _ in optimizers]
+            torch.save({"model": model.state_dict(), "optimizers": kept, "spent": clock.elapsed()}, out / STATE)
+    save(model, tokenizer, out)
+    return model
+
+
+class Clock:
+    """How far a training is in the time that it was given."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.spent, self.seen = seconds, 0.0, 0
+        self.start = self.saved = time.monotonic()
+
+    def elapsed(self) -> float:
+        return self.spent + time.monotonic() - self.start
+
+    def done(self) -> float:
+        return self.elapsed() / self.seconds
+
+    def is_time_to_save(self) -> bool:
+        if time.monotonic() - self.saved < 240:
+            return False
+        self.saved = time.monotonic()
+        return True
+
+    def line(self) -> str:
+        rate = self.seen / max(time.monotonic() - self.start, 1e-9)
+        return f"{self.elapsed():6.0f} s  {rate:8,.0f} tokens/s"
+
+
+def save(model: "LlamaForCausalLM", tokenizer: "PreTrainedTokenizerFast", out: Path) -> None:
+    """Write a copy in half precision with its tokenizer, ready for transformers and vLLM."""
+    import copy
+
+    import torch
+
+    half = copy.deepcopy(model).to(torch.float16).eval()
+    half.generation_config.eos_token_id = tokenizer.eos_token_id
+    half.generation_config.pad_token_id = tokenizer.pad_token_id
+    half.generation_config.bos_token_id = None
+    half.generation_config.max_new_tokens = 160
+    half.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def _optimizers(plan: Plan, model: "LlamaForCausalLM") -> "list[tuple[torch.optim.Optimizer, float]]":
+    """Muon for the hidden matrices and AdamW for the rest, each with its highest rate."""
+    import torch
+
+    named = list(model.named_parameters())
+    matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name]
+    rest = [p for name, p in named if p.ndim != 2 or "embed" in name]
+    muon: Any = torch.optim.Muon(matrices, lr=plan.matrix_rate, momentum=0.95, weight_decay=0.01)
+    adam = torch.optim.AdamW(rest, lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.0)
+    return [(muon, plan.matrix_rate), (adam, plan.rate)]
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Train the tiny teacher from nothing.")
+    parser.add_argument("--out", type=Path, required=True, help="the folder for the model")
+    parser.add_argument("--minutes", type=float, default=60.0, help="how long to train")
+    parser.add_argument("--threads", type=int, default=2, help="how many cores to use")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--width", type=int, default=192, help="hidden size, a multiple of 64")
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16; measure whether it is faster here")
+    options = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(options.threads)
+    names = ("minutes", "seed", "width", "layers", "bf16")
+    train(Plan(**{name: getattr(options, name) for name in names}), options.out, fresh_tokenizer(options.seed))
+
+
+if __name__ == "__main__":
+    main()
