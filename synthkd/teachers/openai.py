@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 import orjson
 
 from synthkd.errors import ConfigError, TeacherError, TeacherUnavailable, Transient
 from synthkd.request import Completion, Limits, Request, Sampling
-from synthkd.teachers.wire import completions_in, retry_after, strict_schema
+from synthkd.teachers.wire import completions_in, loads, retry_after, strict_schema
 
 if TYPE_CHECKING:
     import aiohttp
@@ -36,7 +37,8 @@ class OpenAITeacher:
 
     Args:
         model: the model's name at the endpoint.
-        base_url: such as `http://127.0.0.1:8000/v1`; by default `OPENAI_BASE_URL`, else OpenAI's own.
+        base_url: such as `http://127.0.0.1:8000/v1`; by default `OPENAI_BASE_URL`, else OpenAI's own. A `user:password@`
+            in it is sent as basic authentication, its query with every call; neither is part of the identity.
         api_key: by default `OPENAI_API_KEY` for OpenAI's endpoint (or the one in `OPENAI_BASE_URL`), and
             `SYNTHKD_API_KEY` for any other, so that one provider's key never reaches another. None there is no key.
         sampling: defaults for what requests leave open.
@@ -44,7 +46,7 @@ class OpenAITeacher:
         max_in_flight: calls on their way at the same time.
         tries: attempts per call before a transient failure becomes final.
         timeout: seconds for one call, from connecting to the last byte.
-        headers: further headers of every request.
+        headers: further headers of every request; their values count as secret.
 
     Raises:
         ConfigError: no key for an endpoint that needs one, or a URL that is none.
@@ -65,18 +67,12 @@ class OpenAITeacher:
     ) -> None:
         if max_in_flight < 1 or tries < 1 or timeout <= 0:
             raise ConfigError("max_in_flight and tries must be at least 1, timeout must be positive")
-        from_environment = os.environ.get("OPENAI_BASE_URL")
-        url = (base_url or from_environment or OPENAI_URL).rstrip("/")
+        url = base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
         self.model = model
-        self._endpoint = _public(url)
-        self._url = f"{url}/chat/completions"
-        self._key = api_key or _key_for(url, base_url is None)
-        if self._key is None and url == OPENAI_URL:
-            raise ConfigError(f"no key for {OPENAI_URL}: set OPENAI_API_KEY, or pass api_key=... to OpenAITeacher")
+        self._endpoint, self._url, login = _taken_apart(url)
         self._headers = {"Content-Type": "application/json", **(headers or {})}
-        self._secrets = [secret for secret in (self._key, *(headers or {}).values(), _password(url)) if secret]
-        if self._key:
-            self._headers["Authorization"] = f"Bearer {self._key}"
+        self._secrets = [secret for value in (headers or {}).values() for secret in (value, value.split()[-1:]) if secret]
+        self._authorize(api_key, login, own=base_url is None)
         self._timeout = timeout
         self._longest = "max_completion_tokens" if url == OPENAI_URL else "max_tokens"
         self._session: aiohttp.ClientSession | None = None
