@@ -61,13 +61,13 @@ class Database:
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="synthkd-commit")
         try:
             self._writer = self._connect()
-            self._writer.executescript(_SCHEMA)
             found = self._writer.execute("PRAGMA user_version").fetchone()[0]
             if found not in (0, _VERSION):
                 raise RunFolderError(
                     f"{path} has schema version {found}, this synthkd reads {_VERSION}. Use a new folder."
                 )
-            self._writer.execute(f"PRAGMA user_version = {_VERSION}")
+            if not found:  # one transaction: half a schema cannot be left behind, and it costs one flush to disk
+                self._writer.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
         except sqlite3.Error as error:
             raise self._wrapped(error) from error
 

@@ -85,9 +85,10 @@ class Folder:
 
     def release(self) -> None:
         """Let the next process have the folder."""
-        self._lock.release()
-        with contextlib.suppress(OSError):  # some systems keep the file; an empty lock file harms nobody
+        # While it is still held: afterwards it may be the next process's. Some systems refuse, which harms nobody.
+        with contextlib.suppress(OSError):
             (self.path / "run.lock").unlink()
+        self._lock.release()
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
         try:

@@ -30,19 +30,19 @@ class Journal:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._sources: dict[tuple[str, str, str], int] = {
-            (teacher, prompt, sampling): number
+        self._sources: dict[tuple[str, str, bytes], int] = {
+            (teacher, prompt, sampling.encode()): number
             for number, teacher, prompt, sampling in database.read("SELECT id, teacher, prompt, sampling FROM sources")
         }
 
     def source(self, teacher: str, request: Request[Any]) -> int:
         """The number under which this combination of teacher, prompt and sampling is known as a provenance."""
-        sampling = orjson.dumps(request.sampling.given(), option=orjson.OPT_SORT_KEYS).decode()
-        place = (teacher, request.prompt, sampling)
+        place = (teacher, request.prompt, request.sampling.canonical())
         number = self._sources.get(place)
         if number is None:
             number = self._sources[place] = len(self._sources) + 1
-            self._database.put("INSERT OR IGNORE INTO sources VALUES (?,?,?,?)", (number, *place))
+            row = (number, teacher, request.prompt, place[2].decode())
+            self._database.put("INSERT OR IGNORE INTO sources VALUES (?,?,?,?)", row)
         return number
 
     def find(self, key: bytes) -> Completion | None:
@@ -90,10 +90,9 @@ class Journal:
 
 
 def _other(completion: Completion) -> str | None:
-    if not (completion.refusal or completion.tool_calls or completion.logprobs or completion.model):
-        return None
-    fields = {name: getattr(completion, name) for name in ("refusal", "tool_calls", "logprobs", "model")}
-    return orjson.dumps({name: value for name, value in fields.items() if value}).decode()
+    names = ("refusal", "tool_calls", "logprobs", "model")
+    fields = {name: value for name in names if (value := getattr(completion, name)) not in (None, ())}
+    return orjson.dumps(fields).decode() if fields else None
 
 
 def _frozen(more: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,9 @@ T = TypeVar("T")
 _THINK = re.compile(r"\A\s*+(?:<think>)?+(.*?)</think>\s*", re.DOTALL)
 _OPEN_THINK = re.compile(r"\A\s*+<think>(.*)\Z", re.DOTALL)
 _FENCE = re.compile(r"```[a-zA-Z]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
+_DAMAGE = re.compile(r"""("(?:[^"\\]|\\.)*+"?)|'((?:[^'\\]|\\.)*+)'?|\b(True|False|None)\b|,(?=\s*+[}\]])""", re.DOTALL)
+_QUOTES = re.compile(r'\\.|"', re.DOTALL)
+_WORDS = {"True": "true", "False": "false", "None": "null"}
 _PAIRS = {"{": "}", "[": "]"}
 
 
@@ -124,11 +127,26 @@ def _validated(body: str, model: type[BaseModel]) -> Any:
     except ValidationError as error:
         if error.errors(include_url=False)[0]["type"] != "json_invalid":
             raise
+    return model.model_validate_json(json.dumps(_mended(body)))  # by the same rules as a reply that was whole
+
+
+def _mended(body: str) -> Any:
+    """The value in a locally damaged text.
+
+    Bare line breaks in strings, trailing commas and Python's spelling are mended without a guess. Only what that does
+    not make JSON is left to json-repair, which may lose a backslash before a line break.
+    """
     try:
-        mended = json.loads(body, strict=False)  # bare line breaks in strings: common, and no guess is needed
+        return json.loads(_DAMAGE.sub(_as_json, body), strict=False)
     except ValueError:
-        mended = json_repair.loads(body)
-    return model.model_validate_json(json.dumps(mended))  # by the same rules as a reply that was whole
+        return json_repair.loads(body)
+
+
+def _as_json(found: re.Match[str]) -> str:
+    whole, single, word = found.groups()
+    if single is not None:
+        return '"' + _QUOTES.sub(lambda quote: {"\\'": "'", '"': '\\"'}.get(quote[0], quote[0]), single) + '"'
+    return whole or _WORDS.get(word, "")
 
 
 def _first_value(text: str) -> tuple[str | None, bool]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,17 @@ def read_report(run: str | Path, examples: int = 1) -> RunReport:
         RunFolderError: its file cannot be read.
     """
     path = database_of(run)
-    with _opened(path) as connection:
+    before = _state(path)
+    if not before.at_work:
+        with suppress(RunFolderError):
+            found = _read(path, examples, "mode=ro&immutable=1")
+            if _state(path) == before:
+                return found
+    return _read(path, examples, "mode=ro")
+
+
+def _read(path: Path, examples: int, mode: str) -> RunReport:
+    with _opened(path, mode) as connection:
         stages = {
             number: StageReport(number, name, strategy, source, bool(complete), seconds, came, gave)
             for number, name, strategy, source, complete, seconds, came, gave in connection.execute(_STAGES)
@@ -151,12 +161,29 @@ def database_of(run: str | Path) -> Path:
     raise ConfigError(f"{path} {what}; expected the folder of a run. {known}")
 
 
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What the file system says about a run's file.
+
+    While somebody writes, and after a kill, SQLite's log lies beside it and must be read too. A reader that expects a
+    log leaves an empty one behind, so a file at rest is opened as one that does not change; if it did change, what was
+    read is read again.
+    """
+
+    at_work: bool
+    changed: int
+
+
+def _state(path: Path) -> _State:
+    return _State(path.with_name(f"{path.name}-wal").exists(), path.stat().st_mtime_ns)
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
     """A read-only connection inside one transaction."""
-    uri = path.resolve().as_uri()
+    uri = f"{path.resolve().as_uri()}?{mode}"
     try:
-        with closing(_connection(uri, path)) as connection:
+        with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
             connection.execute("BEGIN")
             yield connection
     except sqlite3.OperationalError as error:
@@ -167,19 +194,6 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         raise RunFolderError(
             f"{path} is damaged: {error}. Save a copy, and recover what is readable with `sqlite3 run.db .recover`."
         ) from error
-
-
-def _connection(uri: str, path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=30)
-    try:
-        connection.execute("SELECT COUNT(*) FROM sqlite_master")
-    except sqlite3.OperationalError:
-        connection.close()
-        if path.with_name(f"{path.name}-wal").exists():
-            raise
-        # A folder that may not be written, with a file that nobody writes: SQLite wants to be told so.
-        connection = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, timeout=30)
-    return connection
 
 
 def _description(folder: Path) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class Sampling:
     """Number of alternatives per token whose log-probabilities come back; 0 gives the chosen token's only."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the request body that only some servers know, such as `top_k` or `chat_template_kwargs`."""
+    _canonical: bytes | None = field(default=None, init=False, repr=False, compare=False)
 
     def over(self, default: Sampling) -> Sampling:
         """Fill what this one leaves open from `default`."""
@@ -53,17 +54,25 @@ class Sampling:
             return self
         if self == _UNSET:
             return default
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {name: getattr(self, name) for name in _SAMPLING}
         merged = {name: getattr(default, name) if value in (None, ()) else value for name, value in values.items()}
         merged["extra"] = {**default.extra, **self.extra}
         return Sampling(**merged)
 
     def given(self) -> dict[str, Any]:
         """Only what is set, as a plain dict: the part of it that counts towards a call's identity."""
-        pairs = ((f.name, getattr(self, f.name)) for f in fields(self))
+        pairs = ((name, getattr(self, name)) for name in _SAMPLING)
         return {name: value for name, value in pairs if value not in (None, ()) and value != {}}
 
+    def canonical(self) -> bytes:
+        """`given` as JSON with sorted keys; made once, for it goes into the key of every call."""
+        if self._canonical is None:
+            object.__setattr__(self, "_canonical", orjson.dumps(self.given(), option=orjson.OPT_SORT_KEYS))
+        assert self._canonical is not None
+        return self._canonical
 
+
+_SAMPLING = tuple(f.name for f in fields(Sampling) if f.init)
 _UNSET = Sampling()
 
 
@@ -100,12 +109,10 @@ class Request(Generic[T]):
 
 def keys(teacher: str, request: Request[Any], indices: Sequence[int]) -> list[bytes]:
     """The keys of several draws of one request, hashing what they share once."""
-    sampling = request.sampling
-    shared = orjson.dumps(
-        (teacher, request.messages, schema(request.reply), None if sampling == _UNSET else sampling.given()),
-        option=orjson.OPT_SORT_KEYS,
-    )
-    base = blake2b(shared, digest_size=16)
+    reply: Any = request.reply
+    base = blake2b(orjson.dumps((teacher, request.messages)), digest_size=16)
+    base.update(_schema_bytes(reply))
+    base.update(request.sampling.canonical())
     found = []
     for index in indices:
         draw = base.copy()
@@ -117,6 +124,11 @@ def keys(teacher: str, request: Request[Any], indices: Sequence[int]) -> list[by
 def schema(reply: Any) -> dict[str, Any] | None:
     """JSON schema of a reply type without Pydantic's titles; `None` for plain text."""
     return None if reply is str else _schema(reply)
+
+
+@lru_cache(maxsize=256)
+def _schema_bytes(reply: Any) -> bytes:
+    return orjson.dumps(schema(reply), option=orjson.OPT_SORT_KEYS)
 
 
 @lru_cache(maxsize=256)

@@ -179,9 +179,11 @@ class Run:
             self._view.say(resume_hint(self.folder))
 
     async def _farewell(self) -> None:
-        await self._database.committed()
-        for player in self._used.values():
-            await player.aclose()
+        try:
+            await self._database.committed()
+        finally:  # also when the disk is full: a connection left open outlives the loop
+            for player in self._used.values():
+                await player.aclose()
 
     def _new_stage(self, name: str, strategy: str, records: Iterable[Any]) -> StageWriter:
         if self._closed:
@@ -348,7 +350,7 @@ def _check_outputs(outputs: object) -> None:
 
 def _note(error: Exception, text: str) -> None:
     """Say once where it happened; one failure may reach many records that shared a call."""
-    if not getattr(error, "__notes__", ()):
+    if text[:11] not in {note[:11] for note in getattr(error, "__notes__", ())}:
         error.add_note(text)
 
 

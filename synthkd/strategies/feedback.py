@@ -60,6 +60,7 @@ class Rank:
             raise RecordError(f"the judge's scores differ by {best[0] - worst[0]}", reason="tie")
         return [
             Preference(
+                parents=(record.id,),
                 prompt=record.prompt,
                 chosen=best[1],
                 rejected=worst[1],

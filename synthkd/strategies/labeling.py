@@ -46,7 +46,11 @@ class Answer:
         reply = await ask.reply(request, self.role)
         return [
             Demonstration(
-                prompt=record.prompt, completion=reply.value, reasoning=reply.reasoning, meta=record.carried()
+                parents=(record.id,),
+                prompt=record.prompt,
+                completion=reply.value,
+                reasoning=reply.reasoning,
+                meta=record.carried(),
             )
         ]
 
@@ -73,7 +77,11 @@ class Rationale:
         steps = "\n\n".join(part for part in (reply.reasoning, reply.value.reasoning) if part)
         return [
             Demonstration(
-                prompt=record.prompt, completion=reply.value.answer, reasoning=steps or None, meta=record.carried()
+                parents=(record.id,),
+                prompt=record.prompt,
+                completion=reply.value.answer,
+                reasoning=steps or None,
+                meta=record.carried(),
             )
         ]
 
@@ -107,6 +115,7 @@ class Sample:
         thoughts = tuple(reply.reasoning for reply in replies)
         return [
             Candidates(
+                parents=(record.id,),
                 prompt=record.prompt,
                 completions=tuple(reply.value for reply in replies),
                 reasonings=thoughts if any(thoughts) else (),
@@ -143,6 +152,7 @@ class SelfConsistency:
         chosen = answers.index(winner)
         return [
             Demonstration(
+                parents=(record.id,),
                 prompt=record.prompt,
                 completion=record.completions[chosen],
                 reasoning=record.reasonings[chosen] if record.reasonings else None,

@@ -2,28 +2,25 @@
 
 The road of a single call goes below the openai SDK, straight to aiohttp, because the SDK costs several times the CPU
 of everything else together (see benchmarks/). Invariant: a key is sent in the request's header and appears nowhere
-else: not in the identity, an error, a log or a file.
+else: not in the identity, an error, a log or a file; and nothing follows a redirect, which would carry it elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-from base64 import b64encode
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 import orjson
 
 from synthkd.errors import ConfigError, TeacherError, TeacherUnavailable, Transient
 from synthkd.request import Completion, Limits, Request, Sampling
+from synthkd.teachers.endpoint import OPENAI_URL, endpoint, key_name, proxy_for, without_credentials
 from synthkd.teachers.wire import completions_in, loads, retry_after, strict_schema
 
 if TYPE_CHECKING:
     import aiohttp
 
-OPENAI_URL = "https://api.openai.com/v1"
 _RETRIED = frozenset({408, 409, 425, 429})
 _REFUSES_ALL = {
     401: "The key is missing or wrong.",
@@ -37,8 +34,9 @@ class OpenAITeacher:
 
     Args:
         model: the model's name at the endpoint.
-        base_url: such as `http://127.0.0.1:8000/v1`; by default `OPENAI_BASE_URL`, else OpenAI's own. A `user:password@`
-            in it is sent as basic authentication, its query with every call; neither is part of the identity.
+        base_url: such as `http://127.0.0.1:8000/v1`; by default `OPENAI_BASE_URL`, else OpenAI's own. A
+            `user:password@` in it is sent as basic authentication, its query with every call; neither is part of
+            the identity.
         api_key: by default `OPENAI_API_KEY` for OpenAI's endpoint (or the one in `OPENAI_BASE_URL`), and
             `SYNTHKD_API_KEY` for any other, so that one provider's key never reaches another. None there is no key.
         sampling: defaults for what requests leave open.
@@ -49,7 +47,7 @@ class OpenAITeacher:
         headers: further headers of every request; their values count as secret.
 
     Raises:
-        ConfigError: no key for an endpoint that needs one, or a URL that is none.
+        ConfigError: no key for an endpoint that needs one, a URL that is none, or a line break in a header.
     """
 
     def __init__(
@@ -67,24 +65,22 @@ class OpenAITeacher:
     ) -> None:
         if max_in_flight < 1 or tries < 1 or timeout <= 0:
             raise ConfigError("max_in_flight and tries must be at least 1, timeout must be positive")
-        url = base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL
         self.model = model
-        self._endpoint, self._url, login = _taken_apart(url)
-        self._headers = {"Content-Type": "application/json", **(headers or {})}
-        self._secrets = [secret for value in (headers or {}).values() for secret in (value, value.split()[-1:]) if secret]
-        self._authorize(api_key, login, own=base_url is None)
+        self._endpoint = endpoint(base_url, api_key, headers or {})
+        name = self._endpoint.name
         self._timeout = timeout
-        self._longest = "max_completion_tokens" if url == OPENAI_URL else "max_tokens"
-        self._session: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._patience = min(30.0, timeout / 2)
+        self._longest = "max_completion_tokens" if name == OPENAI_URL else "max_tokens"
+        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
         self._errors: tuple[type[Exception], ...] = ()
+        self._unconnected: tuple[type[Exception], ...] = ()
         self.sampling = sampling or Sampling()
         self.native_schema = native_schema
-        self.identity = f"{self._endpoint}#{model}"
-        self.limits = Limits(self._endpoint, max_in_flight, tries)
+        self.identity = f"{name}#{model}"
+        self.limits = Limits(name, max_in_flight, tries)
 
     def __repr__(self) -> str:
-        return f"OpenAITeacher({self.model!r}, base_url={self._endpoint!r})"
+        return f"OpenAITeacher({self.model!r}, base_url={self._endpoint.name!r})"
 
     async def generate(self, request: Request[Any], n: int = 1) -> list[Completion]:
         """Make one call for `n` choices; the server may give fewer.
@@ -94,25 +90,27 @@ class OpenAITeacher:
             TeacherUnavailable: 401, 403, 404, or the account has no credit left.
             TeacherError: any other refusal of this one request, such as a 400.
         """
-        session = await self._connected()
+        session, name = await self._connected(), self._endpoint.name
         body = orjson.dumps(self.body(request, n))
         try:
-            async with session.post(self._url, data=body) as response:
+            async with session.post(self._endpoint.url, data=body, allow_redirects=False) as response:
                 status, headers = response.status, response.headers
                 content = await response.read()
-        except TimeoutError:
-            raise Transient(f"{self._endpoint}: no complete answer within {self._timeout:g} s") from None
+        except TimeoutError as error:
+            if isinstance(error, self._unconnected):
+                raise Transient(f"{name}: no connection within {self._patience:g} s", unreachable=True) from None
+            raise Transient(f"{name}: no complete answer within {self._timeout:g} s") from None
         except self._errors as error:
-            unreachable = isinstance(error, self._errors[1])
-            raise Transient(f"{self._endpoint}: {self._clean(str(error))}", unreachable=unreachable) from None
+            unreachable = isinstance(error, self._unconnected)
+            raise Transient(f"{name}: {self._endpoint.clean(str(error))}", unreachable=unreachable) from None
         if status != 200:
             raise self._refusal(status, headers, content)
         try:
-            return completions_in(orjson.loads(content))
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            start = self._clean(content[:120].decode(errors="replace"))
+            return completions_in(loads(content))
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+            start = self._endpoint.clean(content.decode(errors="replace"))[:120]
             raise Transient(
-                f"{self._endpoint} answered 200 with something that is no chat completion ({error!r}): {start!r}"
+                f"{name} answered 200 with something that is no chat completion ({error!r}): {start!r}"
             ) from None
 
     def body(self, request: Request[Any], n: int = 1) -> dict[str, Any]:
@@ -138,90 +136,60 @@ class OpenAITeacher:
 
     async def aclose(self) -> None:
         """Close the connections; the next call opens new ones."""
-        session, self._session = self._session, None
+        session = self._sessions.pop(asyncio.get_running_loop(), None)
         if session is not None:
             await session.close()
 
     async def _connected(self) -> aiohttp.ClientSession:
-        loop = asyncio.get_running_loop()
-        if self._session is not None and self._loop is loop and not self._session.closed:
-            return self._session
+        loop = asyncio.get_running_loop()  # each run has its own, and a teacher may serve several runs
+        session = self._sessions.get(loop)
+        if session is not None and not session.closed:
+            return session
         import aiohttp
 
-        self._errors = (aiohttp.ClientError, aiohttp.ClientConnectorError, OSError)
-        self._loop = loop
-        self._session = aiohttp.ClientSession(
+        self._errors = (aiohttp.ClientError, OSError)
+        self._unconnected = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+        session = self._sessions[loop] = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60, ttl_dns_cache=300),
-            timeout=aiohttp.ClientTimeout(total=self._timeout, sock_connect=min(30.0, self._timeout)),
-            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=self._timeout, sock_connect=self._patience),
+            headers=self._endpoint.headers,
             cookie_jar=aiohttp.DummyCookieJar(),
-            proxy=_proxy(self._url),
+            proxy=proxy_for(self._endpoint.url),
         )
-        return self._session
+        return session
 
     def _refusal(self, status: int, headers: Mapping[str, str], content: bytes) -> Exception:
+        name, clean = self._endpoint.name, self._endpoint.clean
         said, code = _message(content)
-        said = self._clean(said)
+        said = clean(said)[:500]
         if status == 429 and code == "insufficient_quota":
-            return TeacherUnavailable(f"{self._endpoint}: the account has no credit left: {said}")
+            return TeacherUnavailable(f"{name}: the account has no credit left: {said}")
         if status in _RETRIED or status >= 500:
-            return Transient(f"{self._endpoint} answered {status}: {said}", retry_after=retry_after(headers))
-        if status in _REFUSES_ALL:
-            names = "OPENAI_API_KEY" if self._endpoint == OPENAI_URL else "SYNTHKD_API_KEY"
+            return Transient(f"{name} answered {status}: {said}", retry_after=retry_after(headers))
+        if status < 400:
+            place = clean(without_credentials(headers.get("location", ""))).removesuffix("/chat/completions")
             return TeacherUnavailable(
-                f"{self._endpoint} answered {status} for model {self.model!r}: {said} {_REFUSES_ALL[status]} "
-                f"Check the model's name and the URL, and the key ({names} or api_key=...); "
+                f"{name} answered {status}: it has moved. If you trust the new place, pass base_url={place!r}"
+            )
+        if status in _REFUSES_ALL:
+            return TeacherUnavailable(
+                f"{name} answered {status} for model {self.model!r}: {said} {_REFUSES_ALL[status]} "
+                f"Check the model's name and the URL, and the key ({key_name(name)} or api_key=...); "
                 "`synthkd doctor --teacher ...` tries it."
             )
         hint = ""
         if "response_format" in said:
             hint = " If this server cannot enforce schemas, pass native_schema=False."
-        return TeacherError(f"{self._endpoint} answered {status}: {said}{hint}")
-
-    def _clean(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "[secret]")
-        return text
-
-
-def _key_for(url: str, own: bool) -> str | None:
-    """The key that belongs to this endpoint, from the environment."""
-    name = "OPENAI_API_KEY" if own or url == OPENAI_URL else "SYNTHKD_API_KEY"
-    return os.environ.get(name) or None
-
-
-def _public(url: str) -> str:
-    """The URL without credentials and query."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(
-            f"{parts.scheme}://{parts.hostname or ''} is no http URL; expected one like http://127.0.0.1:8000/v1"
-        )
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    place = f"{host}:{parts.port}" if parts.port else host
-    return urlunsplit((parts.scheme, place, parts.path, "", ""))
-
-
-def _password(url: str) -> str | None:
-    return urlsplit(url).password
-
-
-def _proxy(url: str) -> str | None:
-    """The proxy that the environment names for this URL, read once and not per request."""
-    from urllib.request import getproxies, proxy_bypass
-
-    parts = urlsplit(url)
-    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+        return TeacherError(f"{name} answered {status}: {said}{hint}")
 
 
 def _message(content: bytes) -> tuple[str, str | None]:
     """What an error body says, and its code."""
-    text = content[:500].decode(errors="replace").strip()
     try:
         error = orjson.loads(content)
         error = error.get("error", error)
         if isinstance(error, dict):
-            return str(error.get("message") or error)[:500], error.get("code") or error.get("type")
-        return str(error)[:500], None
+            return str(error.get("message") or error), error.get("code") or error.get("type")
+        return str(error), None
     except (ValueError, AttributeError):
-        return text or "(no text)", None
+        return content.decode(errors="replace").strip() or "(no text)", None

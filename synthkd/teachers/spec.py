@@ -31,9 +31,12 @@ def teacher_from(spec: str) -> Teacher:
         from synthkd.teachers.openai import OpenAITeacher
 
         model, url = re.fullmatch(r"(.+?)(?:@(https?://.+))?", rest).groups()  # type: ignore[union-attr]
+        if url is None and re.search(r"@.*(://|localhost|:\d+(/|\Z))", rest):
+            raise UnknownTeacher(f"{kind}:{rest.partition('@')[0]}@...: the URL must begin with http:// or https://")
         return OpenAITeacher(model, base_url=url)
     if kind == "local" and rest:
         from synthkd.teachers.local import LocalTeacher
 
         return LocalTeacher(rest)
-    raise UnknownTeacher(f"{spec!r} names no teacher; expected one of: {FORMS}")
+    shown = spec.partition("@")[0]  # what follows may hold a password
+    raise UnknownTeacher(f"{shown!r} names no teacher; expected one of: {FORMS}")

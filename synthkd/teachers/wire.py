@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 
+import orjson
+
 from synthkd.request import Completion, Usage, schema
+
+
+def loads(content: bytes) -> Any:
+    """The JSON of a body, with what some servers send though JSON or UTF-8 has no place for it.
+
+    Half an emoji (a lone surrogate) becomes U+FFFD; NaN and Infinity become None.
+
+    Raises:
+        ValueError, RecursionError: it is no JSON.
+    """
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        text = json.dumps(json.loads(content, parse_constant=lambda _: None), ensure_ascii=False)
+        return orjson.loads(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
 def completions_in(body: dict[str, Any]) -> list[Completion]:
@@ -33,18 +51,24 @@ def _completion(choice: dict[str, Any], usage: Usage, model: str | None) -> Comp
     content = message.get("content")
     if isinstance(content, list):  # some servers answer in parts
         content = "".join(part.get("text", "") for part in content)
+    if not isinstance(content, str | None):
+        raise TypeError(f"the content is a {type(content).__name__}")
     logprobs = choice.get("logprobs")
     return Completion(
         text=content or "",
         # vLLM moved `reasoning_content` to `reasoning`; servers differ.
-        reasoning=message.get("reasoning_content") or message.get("reasoning") or None,
-        finish_reason=choice.get("finish_reason"),
+        reasoning=_string(message.get("reasoning_content")) or _string(message.get("reasoning")),
+        finish_reason=_string(choice.get("finish_reason")),
         refusal=message.get("refusal"),
         tool_calls=tuple(message.get("tool_calls") or ()),
         logprobs=tuple(logprobs.get("content") or ()) if logprobs else (),
         usage=usage,
         model=model,
     )
+
+
+def _string(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _usage(usage: dict[str, Any], place: int, of: int) -> Usage:

@@ -23,7 +23,7 @@ _SCORES = 1 << 26
 
 
 class Decoder:
-    """A model with the rows that it is working on; used by one thread.
+    """A model with the rows that it is working on; used by one thread, in torch's inference mode.
 
     Args:
         model: A causal language model in evaluation mode.

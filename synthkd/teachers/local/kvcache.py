@@ -89,7 +89,7 @@ def _layer() -> type[Any]:
 
 
 class RowCache:
-    """The cache of one batch. Models with sliding windows or recurrent states keep transformers' own and cannot roll."""
+    """The cache of one batch. Models with sliding windows or recurrent states keep transformers' own: no rolling."""
 
     def __init__(self, config: Any) -> None:
         from transformers import DynamicCache

@@ -103,7 +103,8 @@ class LocalTeacher:
             TeacherUnavailable: The model cannot be loaded or has crashed; all calls under way hear it at once.
             ConfigError: The sampling asks for something that a local model cannot do.
         """
-        return await self._put(Draws(request, request.sampling.over(self.sampling), n))
+        drawn: list[Completion] = await self._put(Draws(request, request.sampling.over(self.sampling), n))
+        return drawn
 
     async def score(self, messages: Sequence[Message], completion: str) -> list[float]:
         """Log-probability (natural) of each token of a completion after a prompt; its end-of-turn token is left out.
@@ -112,7 +113,8 @@ class LocalTeacher:
             TeacherError: Prompt and completion do not fit the model.
             TeacherUnavailable: The model cannot be loaded or has crashed.
         """
-        return await self._put(Scores(tuple(messages), completion))
+        scores: list[float] = await self._put(Scores(tuple(messages), completion))
+        return scores
 
     async def aclose(self) -> None:
         """Free the model; calls under way fail. The next call loads it anew, and whatever then lies in the folder."""

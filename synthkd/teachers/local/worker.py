@@ -120,18 +120,30 @@ class Worker:
         loaded = load(self._source)
         import torch
 
+        before = torch.get_num_threads()
+        try:
+            with torch.inference_mode():
+                self._serve(loaded, lambda busy: torch.set_num_threads((loaded.threads if busy else None) or before))
+        finally:
+            torch.set_num_threads(before)
+
+    def _serve(self, loaded: Loaded, set_threads: Callable[[bool], None]) -> None:
         decoder = Decoder(loaded.model, loaded.tokenizer, loaded.stops, loaded.context)
         waiting: deque[Row] = deque()
         steps = 0
-        with torch.inference_mode():
-            while self._collect(loaded, decoder, waiting):
-                decoder.drop(_unwanted)
-                steps += 1
-                if waiting and self._should_admit(decoder, waiting, steps):
-                    steps = 0
-                    self._deliver(decoder.admit(self._next(decoder, waiting, loaded.cells)), loaded.name)
-                if decoder.rows:
-                    self._deliver(decoder.step(), loaded.name)
+        while True:
+            if not decoder.rows and not waiting:
+                set_threads(False)  # training may run in this process while nobody asks
+            if not self._collect(loaded, decoder, waiting):
+                return
+            set_threads(True)
+            decoder.drop(_unwanted)
+            steps += 1
+            if waiting and self._should_admit(decoder, waiting, steps):
+                steps = 0
+                self._deliver(decoder.admit(self._next(decoder, waiting, loaded.cells)), loaded.name)
+            if decoder.rows:
+                self._deliver(decoder.step(), loaded.name)
 
     def _collect(self, loaded: Loaded, decoder: Decoder, waiting: deque[Row]) -> bool:
         """Take in what has arrived, waiting for it if there is nothing else to do; False when it is time to end."""

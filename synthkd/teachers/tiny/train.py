@@ -8,6 +8,7 @@ and falls in the last part of the time given.
 
 import argparse
 import random
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -44,8 +45,10 @@ class Plan:
     width: int = 192
     """Hidden size; a multiple of 64, which is the size of a head."""
     layers: int = 4
-    tokens: int = 3072
-    """Tokens of a batch at most, padding included."""
+    tokens: int = 2048
+    """Tokens of a batch at most, padding included; each process has a batch at every step."""
+    processes: int = 2
+    """How many processes share the work; best one for each core."""
     rate: float = 0.003
     """The highest learning rate of the embeddings and norms."""
     matrix_rate: float = 0.02
@@ -117,11 +120,13 @@ def calculating(rng: random.Random, tokenizer: "PreTrainedTokenizerFast", n: int
     return [(ids, 1) for ids in tokenizer(texts)["input_ids"]] if texts else []
 
 
-def batches(plan: Plan, tokenizer: "PreTrainedTokenizerFast", draw: Draw, clock: "Clock") -> Iterator[Batch]:
-    """Batches of what ``draw`` gives, without end."""
+def batches(
+    plan: Plan, tokenizer: "PreTrainedTokenizerFast", draw: Draw, clock: "Clock", rank: int = 0
+) -> Iterator[Batch]:
+    """Batches of what ``draw`` gives, without end; other ones for each process."""
     import torch
 
-    rng = random.Random(f"{plan.seed}/{clock.spent}/batches")
+    rng = random.Random(f"{plan.seed}/{clock.spent}/{rank}")
     while True:
         rows = draw(rng, tokenizer, clock.done())
         rows.sort(key=lambda row: len(row[0]))
@@ -165,55 +170,85 @@ def fresh_tokenizer(seed: int) -> "PreTrainedTokenizerFast":
     return make_tokenizer(message["content"] for talk in talks for message in talk)
 
 
-def train(plan: Plan, out: Path, tokenizer: "PreTrainedTokenizerFast", draw: Draw = teaching) -> "LlamaForCausalLM":
-    """Train, save to ``out`` every few minutes and at the end, and give the model back.
+def train(plan: Plan, out: Path, tokenizer: "PreTrainedTokenizerFast", draw: Draw = teaching) -> None:
+    """Train with one process for each core, and save to ``out`` every few minutes and at the end.
 
     Begins from nothing, or where a training into the same folder was cut off.
     """
     import torch
 
-    model = make_model(plan, tokenizer)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = (plan, out, tokenizer, draw, f"file://{folder}/meeting")
+        torch.multiprocessing.spawn(_work, arguments, nprocs=plan.processes)  # type: ignore[no-untyped-call]
+
+
+def _work(rank: int, plan: Plan, out: Path, tokenizer: "PreTrainedTokenizerFast", draw: Draw, meeting: str) -> None:
+    """One process of a training: it has its own batches, and takes the same steps as the others."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=plan.processes)
+    model = make_model(plan, tokenizer).train()
     optimizers = _optimizers(plan, model)
     clock = Clock(plan.minutes * 60)
     if (out / STATE).exists():
-        state = torch.load(out / STATE)
-        model.load_state_dict(state["model"])
-        for (optimizer, _), kept in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
-        clock.spent = state["spent"]
-        print(f"resumed at {clock.spent:.0f} s", flush=True)
-    model.train()
-    average = 0.0
-    for step, batch in enumerate(batches(plan, tokenizer, draw, clock)):
-        if clock.done() >= 1:
-            break
+        clock.spent = _resume(out, model, optimizers)
+    for step, batch in enumerate(batches(plan, tokenizer, draw, clock, rank)):
         with torch.autocast("cpu", torch.bfloat16, enabled=plan.bf16):
             loss = loss_of(model, batch)
         loss.backward()  # type: ignore[no-untyped-call]
+        done = _agree(model, clock.done() if rank == 0 else 0.0, plan.processes)
+        if done >= 1:
+            break
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, rate in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate * share_of_rate(clock.done(), plan.decay)
+                group["lr"] = rate * share_of_rate(done, plan.decay)
             optimizer.step()
             optimizer.zero_grad()
-        average = loss.item() if step == 0 else 0.98 * average + 0.02 * loss.item()
-        clock.seen += batch.ids.numel()
-        if step % 100 == 0:
-            print(f"{clock.line()}  step {step:6}  loss {average:.4f}", flush=True)
-        if clock.is_time_to_save():
+        clock.saw(batch.ids.numel() * plan.processes, loss.item())
+        if rank == 0 and step % 100 == 0:
+            print(f"step {step:6}  {clock.line()}", flush=True)
+        if rank == 0 and clock.is_time_to_save():
             save(model, tokenizer, out)
             kept = [optimizer.state_dict() for optimizer, _ in optimizers]
             torch.save({"model": model.state_dict(), "optimizers": kept, "spent": clock.elapsed()}, out / STATE)
-    save(model, tokenizer, out)
-    return model
+    if rank == 0:
+        save(model, tokenizer, out)
+        (out / STATE).unlink(missing_ok=True)
+    torch.distributed.destroy_process_group()
+
+
+def _agree(model: "LlamaForCausalLM", done: float, processes: int) -> float:
+    """Make every gradient the mean over the processes, and give back how far the first of them says to be."""
+    import torch
+
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([*(gradient.view(-1) for gradient in gradients), torch.tensor([done * processes])])
+    torch.distributed.all_reduce(flat)
+    flat /= processes
+    for gradient, mean in zip(gradients, flat[:-1].split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+    return float(flat[-1])
+
+
+def _resume(out: Path, model: "LlamaForCausalLM", optimizers: "list[tuple[torch.optim.Optimizer, float]]") -> float:
+    """Load what a training that was cut off has left, and give back the seconds it had spent."""
+    import torch
+
+    state = torch.load(out / STATE)
+    model.load_state_dict(state["model"])
+    for (optimizer, _), kept in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(kept)
+    return float(state["spent"])
 
 
 class Clock:
     """How far a training is in the time that it was given."""
 
     def __init__(self, seconds: float) -> None:
-        self.seconds, self.spent, self.seen = seconds, 0.0, 0
+        self.seconds, self.spent, self.seen, self.average = seconds, 0.0, 0, 0.0
         self.start = self.saved = time.monotonic()
 
     def elapsed(self) -> float:
@@ -228,9 +263,13 @@ class Clock:
         self.saved = time.monotonic()
         return True
 
+    def saw(self, tokens: int, loss: float) -> None:
+        self.average = 0.98 * self.average + 0.02 * loss if self.seen else loss
+        self.seen += tokens
+
     def line(self) -> str:
         rate = self.seen / max(time.monotonic() - self.start, 1e-9)
-        return f"{self.elapsed():6.0f} s  {rate:8,.0f} tokens/s"
+        return f"{self.elapsed():6.0f} s  {rate:8,.0f} tokens/s  loss {self.average:.4f}"
 
 
 def save(model: "LlamaForCausalLM", tokenizer: "PreTrainedTokenizerFast", out: Path) -> None:
@@ -265,16 +304,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the tiny teacher from nothing.")
     parser.add_argument("--out", type=Path, required=True, help="the folder for the model")
     parser.add_argument("--minutes", type=float, default=60.0, help="how long to train")
-    parser.add_argument("--threads", type=int, default=2, help="how many cores to use")
+    parser.add_argument("--processes", type=int, default=2, help="how many share the work, best one for each core")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--width", type=int, default=192, help="hidden size, a multiple of 64")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16; measure whether it is faster here")
     options = parser.parse_args()
-    import torch
-
-    torch.set_num_threads(options.threads)
-    names = ("minutes", "seed", "width", "layers", "bf16")
+    names = ("minutes", "seed", "processes", "width", "layers", "bf16")
     train(Plan(**{name: getattr(options, name) for name in names}), options.out, fresh_tokenizer(options.seed))
 
 

@@ -1,0 +1,22 @@
+"""From a dataset to a student, with TRL.
+
+from synthkd import training
+
+student = training.sft("runs/math/dataset", "Qwen/Qwen3-0.6B", "students/math")
+better = training.dpo("runs/pairs/dataset", student, "students/math-dpo")
+
+sft         learn completions
+preference  learn to prefer: DPO
+formats     a dataset as the rows that a trainer takes
+students    a student ready to be trained: chat template, stop token, LoRA
+fitting     what every training shares: arguments, progress, figures
+trainers    TRL's trainers without telemetry, and with weights
+output      the finished folder
+"""
+
+from __future__ import annotations
+
+from synthkd.training.preference import dpo
+from synthkd.training.sft import sft
+
+__all__ = ["dpo", "sft"]

@@ -1,0 +1,233 @@
+"""What every training shares: the only place that sets a trainer's arguments, runs it, and shows its progress.
+
+Invariant: nothing is printed but this project's own lines, and every setting that can change the result is reported.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from synthkd.errors import ConfigError
+from synthkd.training.formats import Rows
+from synthkd.training.output import Output
+from synthkd.training.students import Student
+
+_LIBRARIES = ("synthkd", "trl", "transformers", "torch", "datasets", "peft")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings that all methods have in common; reported as they are."""
+
+    epochs: float
+    max_steps: int | None
+    learning_rate: float
+    batch_size: int
+    accumulate: int
+    warmup: float
+    max_length: int
+    seed: int
+    device: str | None
+    gradient_checkpointing: bool
+
+    def check(self) -> None:
+        """Refuse numbers that no training can have."""
+        for name, least in (("epochs", 0), ("learning_rate", 0)):
+            if not getattr(self, name) > least:
+                raise ConfigError(f"{name}={getattr(self, name)}: expected more than {least}")
+        for name in ("batch_size", "accumulate", "max_length", "max_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name}={value}: expected at least 1")
+
+
+def arguments(kind: type[Any], settings: Settings, scratch: Path, more: Mapping[str, Any], **own: Any) -> Any:
+    """TRL's configuration: ours, the method's own, and last what the caller wants of `trl`.
+
+    Raises:
+        ConfigError: the configuration does not know a field, or refuses a value.
+    """
+    import torch
+
+    # transformers 5.2x renamed the field, and warns of the old name.
+    known = {field.name for field in fields(kind)}
+    checkpointing = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    on_gpu = torch.cuda.is_available() if settings.device is None else settings.device.startswith("cuda")
+    chosen = {
+        "output_dir": str(scratch),
+        "num_train_epochs": settings.epochs,
+        "max_steps": settings.max_steps or -1,
+        "learning_rate": settings.learning_rate,
+        "per_device_train_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": settings.accumulate,
+        "warmup_steps": settings.warmup,
+        "lr_scheduler_type": "cosine",
+        "max_length": None,  # rows that are too long were left out
+        "seed": settings.seed,
+        "use_cpu": not on_gpu,
+        "bf16": on_gpu and torch.cuda.is_bf16_supported(),
+        checkpointing: settings.gradient_checkpointing,
+        "dataloader_pin_memory": on_gpu,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        **own,
+        **more,
+    }
+    try:
+        return kind(**chosen)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"trl={dict(more)}: {kind.__name__} refuses its arguments: {error}") from error
+
+
+def finish(
+    trainer: Any,
+    method: str,
+    learner: Student,
+    rows: Rows,
+    settings: Settings,
+    output: Output,
+    quiet: bool,
+    own: Mapping[str, Any],
+) -> Path:
+    """Train, merge adapters, and write the folder with its report; `own` are the method's own settings."""
+    result = _fit(trainer, f"{method} {output.target.name}", rows, quiet)
+    model = trainer.model.merge_and_unload() if own.get("lora") else trainer.model
+    report = {
+        "method": method,
+        "student": learner.name,
+        "dataset": rows.source,
+        "rows": len(rows.data),
+        "rows_too_long": rows.too_long,
+        "tokens_per_epoch": rows.tokens,
+        "settings": {**asdict(settings), **own},
+        "versions": versions(),
+        **result,
+    }
+    return output.finish(model, learner.tokenizer, report)
+
+
+def _fit(trainer: Any, title: str, rows: Rows, quiet: bool) -> dict[str, Any]:
+    """Train, and say how it went: seconds, device, and each step with its figures."""
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    watch = watcher(title, quiet)
+    trainer.add_callback(watch)
+    if rows.too_long:
+        watch.say(f"{rows.too_long} of {rows.total} rows are longer than max_length and are left out")
+    began = time.monotonic()
+    try:
+        trainer.train()
+    finally:
+        watch.close()
+    steps = [
+        {key: round(float(log[key]), 8) for key in _SHOWN if key in log}
+        for log in trainer.state.log_history
+        if "loss" in log
+    ]
+    return {"seconds": round(time.monotonic() - began, 3), "device": str(trainer.args.device), "steps": steps}
+
+
+_SHOWN = (
+    "step",
+    "epoch",
+    "loss",
+    "learning_rate",
+    "grad_norm",
+    "mean_token_accuracy",
+    "rewards/accuracies",
+    "rewards/chosen",
+    "rewards/margins",
+    "rewards/rejected",
+)
+
+
+def versions() -> dict[str, str]:
+    """The versions of what takes part in training."""
+    found = {}
+    for library in _LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """No progress bars of transformers, datasets and accelerate meanwhile; all are as before afterwards."""
+    import datasets
+    from transformers.utils import logging
+
+    shown, mapped = logging.is_progress_bar_enabled(), not datasets.are_progress_bars_disabled()
+    barred = os.environ.get("TQDM_DISABLE")
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    os.environ["TQDM_DISABLE"] = "1"  # the only way to accelerate's bar, with which TRL computes the reference
+    try:
+        with warnings.catch_warnings():
+            # TRL 1.16 asks transformers 5.23 by the old name.
+            warnings.filterwarnings(
+                "ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning
+            )
+            yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+        if mapped:
+            datasets.enable_progress_bars()
+        if barred is None:
+            del os.environ["TQDM_DISABLE"]
+        else:
+            os.environ["TQDM_DISABLE"] = barred
+
+
+def watcher(title: str, quiet: bool) -> Any:
+    """A callback that shows how far training is: one live line on a terminal, ten lines elsewhere."""
+    from transformers import TrainerCallback
+
+    return type("Watch", (_Watch, TrainerCallback), {})(title, quiet)
+
+
+class _Watch:
+    def __init__(self, title: str, quiet: bool) -> None:
+        self._title = title
+        self._quiet = quiet
+        self._live = sys.stderr.isatty()
+        self._began = time.monotonic()
+        self._shown = -1
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        """A step is done."""
+        if not logs or "loss" not in logs:
+            return
+        tenth = 10 * state.global_step // max(state.max_steps, 1)
+        if not self._live and tenth == self._shown:
+            return
+        self._shown = tenth
+        passed = time.monotonic() - self._began
+        left = passed / max(state.global_step, 1) * (state.max_steps - state.global_step)
+        line = f"step {state.global_step:,}/{state.max_steps:,}  loss {float(logs['loss']):.4f}  {left:,.0f}s left"
+        self.say(line, live=self._live)
+
+    def say(self, line: str, live: bool = False) -> None:
+        """A line on standard error; a live one is written over."""
+        if not self._quiet:
+            sys.stderr.write(f"\r\x1b[2K{self._title} | {line}" if live else f"{self._title} | {line}\n")
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        """End the live line."""
+        if self._live and self._shown >= 0 and not self._quiet:
+            sys.stderr.write("\n")

@@ -1,0 +1,182 @@
+"""A dataset as the rows that a trainer takes: the only place that reads training data and checks its columns.
+
+Invariant: a trainer sees the columns that it needs and no others, and no row is shortened: one that is too long is left
+out and counted, because a completion without its end teaches a student not to stop.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from synthkd.errors import DataError, MissingExtra
+from synthkd.record import Record
+
+if TYPE_CHECKING:
+    import datasets
+
+Data: TypeAlias = "str | os.PathLike[str] | datasets.Dataset | datasets.DatasetDict | Iterable[Record]"
+"""A folder that `run.save` or `Dataset.save_to_disk` has written, a Parquet file, a dataset in memory, or records."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What a trainer needs."""
+
+    trainer: str
+    columns: tuple[str, ...]
+    optional: tuple[str, ...]
+    kind: str
+    """The kind of record that gives these columns."""
+    cure: str
+    """How to come by such records."""
+
+
+DEMONSTRATIONS = Format(
+    "sft", ("prompt", "completion"), ("weight",), "Demonstration", "Answer, Rationale and SelfConsistency make them"
+)
+PREFERENCES = Format("dpo", ("prompt", "chosen", "rejected"), (), "Preference", "Rank makes them from Candidates")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows that a trainer may take."""
+
+    data: datasets.Dataset
+    source: str
+    """Where they come from."""
+    total: int
+    """How many there were."""
+    too_long: int
+    """How many of them were left out for their length."""
+    tokens: int
+    """Tokens of those that are left, prompts included; of a preference, both completions with the prompt."""
+
+
+def load(data: Data, wanted: Format) -> Rows:
+    """Read a dataset and keep the columns that a trainer needs.
+
+    Raises:
+        DataError: nothing is there, it cannot be read, has no rows, or columns are missing or empty.
+        MissingExtra: `datasets` is not installed.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingExtra("datasets", "train") from error
+    if isinstance(data, (str, os.PathLike)):
+        path = Path(data).expanduser()
+        found, source = _read(path, wanted), str(path)
+    elif isinstance(data, (datasets.Dataset, datasets.DatasetDict)):
+        found, source = data, "a dataset in memory"
+    else:
+        from synthkd.data import to_dataset
+
+        found, source = to_dataset(data), getattr(data, "name", "records")
+    if isinstance(found, dict):  # a DatasetDict
+        if "train" not in found:
+            raise DataError(
+                f"{source} has the splits {', '.join(found)} and no train; pass one of them, as dataset['...']"
+            )
+        found = found["train"]
+    _check(found, source, wanted)
+    kept = found.select_columns([c for c in (*wanted.columns, *wanted.optional) if c in found.column_names])
+    return Rows(kept, source, len(kept), 0, 0)
+
+
+def _read(path: Path, wanted: Format) -> Any:
+    """A dataset from disk, into memory and without the cache of `datasets`."""
+    import datasets
+    from pyarrow import ArrowException, concat_tables
+    from pyarrow.parquet import ParquetFile
+
+    if not path.exists():
+        raise DataError(
+            f"there is no dataset at {path}; expected the folder that run.save(...) returned, or a Parquet file"
+        )
+    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+        return datasets.load_from_disk(str(path))
+    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+    if not files or any(file.suffix != ".parquet" for file in files):
+        raise DataError(
+            f"{path} holds no Parquet files; expected the folder that run.save(...) returned, or a Parquet file"
+        )
+    try:
+        tables = []
+        for name in files:
+            file = ParquetFile(name)
+            present = [c for c in file.schema_arrow.names if c in (*wanted.columns, *wanted.optional)]
+            # Without a column of interest all are read, so that the message can say which there are.
+            tables.append(file.read(columns=present or None))
+        return datasets.Dataset(concat_tables(tables, promote_options="permissive"))
+    except (ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}. Save the dataset again.") from error
+
+
+def _check(found: Any, source: str, wanted: Format) -> None:
+    missing = [column for column in wanted.columns if column not in found.column_names]
+    if missing:
+        lacks = f"{source} lacks {' and '.join(missing)}; it has {', '.join(found.column_names) or 'no columns'}"
+        raise DataError(f"{lacks}. {wanted.trainer} takes records of kind {wanted.kind}: {wanted.cure}.")
+    if not len(found):
+        raise DataError(f"{source} has no rows; the run's report says why none were left")
+    kinds = {column: type(found[0][column]).__name__ for column in wanted.columns}
+    if len(set(kinds.values())) > 1 or set(kinds.values()) - {"list", "str"}:
+        shown = ", ".join(f"{column} is {kind}" for column, kind in kinds.items())
+        raise DataError(f"{source}: {shown}; expected all of them to be lists of messages, or all of them texts")
+    for column in wanted.columns:
+        empty = next((k for k, value in enumerate(found[column]) if not value), None)
+        if empty is not None:
+            raise DataError(f"{source}: row {empty} has an empty {column}; expected messages or a text in every row")
+
+
+def fitting(rows: Rows, tokenizer: Any, most: int, wanted: Format) -> Rows:
+    """The rows of at most so many tokens, prompt and completion together.
+
+    Raises:
+        DataError: none is short enough.
+    """
+    lengths = []
+    for column in wanted.columns[1:]:
+        pairs = zip(rows.data["prompt"], rows.data[column], strict=True)
+        texts = [_text(prompt, answer, tokenizer) for prompt, answer in pairs]
+        lengths.append([len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]])
+    longest = [max(of_row) for of_row in zip(*lengths, strict=True)]
+    short = [k for k, length in enumerate(longest) if length <= most]
+    if not short:
+        raise DataError(
+            f"{rows.source}: none of {rows.total} rows has at most max_length={most} tokens; the shortest has "
+            f"{min(longest)}. Give a larger max_length."
+        )
+    kept = rows.data if len(short) == rows.total else rows.data.select(short)
+    tokens = sum(of_column[k] for of_column in lengths for k in short)
+    return Rows(kept, rows.source, rows.total, rows.total - len(short), tokens)
+
+
+def _text(prompt: Any, answer: Any, tokenizer: Any) -> str:
+    if isinstance(prompt, str):
+        return prompt + str(answer) + (tokenizer.eos_token or "")
+    return str(tokenizer.apply_chat_template([*prompt, *answer], tokenize=False))
+
+
+def weights(rows: Rows) -> list[float] | None:
+    """Each row's weight, scaled to a mean of 1, or None where all weigh the same.
+
+    Raises:
+        DataError: a weight is negative or missing, or all are 0.
+    """
+    if "weight" not in rows.data.column_names:
+        return None
+    found = list(rows.data["weight"])
+    bad = next((k for k, w in enumerate(found) if w is None or not 0 <= w < float("inf")), None)
+    if bad is not None:
+        raise DataError(f"{rows.source}: row {bad} has the weight {found[bad]}; expected a number from 0 up")
+    if len(set(found)) == 1 and found[0]:
+        return None
+    mean = sum(found) / len(found)
+    if not mean:
+        raise DataError(f"{rows.source}: every weight is 0, so there is nothing to learn")
+    return [w / mean for w in found]

@@ -1,0 +1,133 @@
+"""A student ready to be trained: the only place that loads one and sees to its chat template and its stop token.
+
+Invariant: what marks the end of the assistant's turn in training also ends a reply when the student is used.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from synthkd.errors import ConfigError, MissingExtra
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+StudentLike: TypeAlias = "str | os.PathLike[str] | tuple[PreTrainedModel, PreTrainedTokenizerBase]"
+"""A folder, an id on the Hub, or a model and its tokenizer, which is then trained in place."""
+
+PLAIN_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{%- if not loop.first -%}{{- '\\n\\n' -}}{%- endif -%}"
+    "{{- '### ' + message['role'] | capitalize + ':\\n' + message['content'] -}}"
+    "{%- if message['role'] == 'assistant' -%}{{- eos_token -}}{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '\\n\\n### Assistant:\\n' -}}{%- endif -%}"
+)
+"""For base models without a chat template: a heading for each turn, and the end-of-text token after the assistant's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Student:
+    """A model and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+    name: str
+    context: int
+    """Tokens that it can take."""
+
+
+def open_student(student: StudentLike, chat_template: str | None, device: str | None, dtype: str | None) -> Student:
+    """Load a student, or take the caller's, and make its template and stop token agree.
+
+    Raises:
+        MissingExtra: torch, transformers or trl is not installed.
+        ConfigError: it cannot be loaded, or its template never ends the assistant's turn.
+    """
+    try:
+        import torch
+        import trl  # noqa: F401
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+    except ImportError as error:
+        raise MissingExtra("trl and torch", "train") from error
+    if isinstance(student, tuple):
+        model, tokenizer = student
+        name = str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
+    else:
+        name = str(student)
+        local = Path(student).expanduser().is_dir()
+        source = str(Path(student).expanduser()) if local else name
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or torch.float32, local_files_only=local)
+        except Exception as error:  # transformers raises what the file system, the Hub or the checkpoint gave it
+            raise ConfigError(f"the student {name} could not be loaded: {error}") from error
+    if device is not None:
+        model.to(device)
+    _see_to_template(tokenizer, chat_template, name)
+    _see_to_stop(model, tokenizer, name)
+    context = int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
+    return Student(model, tokenizer, name, context)
+
+
+def _see_to_template(tokenizer: Any, chosen: str | None, name: str) -> None:
+    if chosen is not None:
+        tokenizer.chat_template = chosen
+    elif tokenizer.chat_template is None:
+        if tokenizer.eos_token is None:
+            raise ConfigError(
+                f"the tokenizer of {name} has neither a chat template nor an eos token; pass chat_template="
+            )
+        tokenizer.chat_template = PLAIN_TEMPLATE
+
+
+def _see_to_stop(model: Any, tokenizer: Any, name: str) -> None:
+    """Let the token that ends the assistant's turn end a reply: base models often know another one only."""
+    stop = end_of_turn(tokenizer)
+    if stop is None:
+        raise ConfigError(
+            f"the chat template of {name} does not end the assistant's turn with a special token, so the student would "
+            "never learn to stop. Pass chat_template= with eos_token after the assistant's content."
+        )
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(stop)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    known = model.generation_config.eos_token_id
+    others = [] if known is None else known if isinstance(known, list) else [known]
+    ends = [stop, *(token for token in others if token != stop)]
+    model.generation_config.eos_token_id = ends if len(ends) > 1 else stop
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    text = model.config.get_text_config()
+    text.eos_token_id, text.pad_token_id = stop, tokenizer.pad_token_id
+
+
+def end_of_turn(tokenizer: Any) -> int | None:
+    """The special token with which a chat template ends the assistant's turn, or None where there is none."""
+    turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello"}]
+    ids = tokenizer.apply_chat_template(turns, tokenize=True, return_dict=True)["input_ids"]
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    while ids and ids[-1] not in special and not tokenizer.decode(ids[-1:]).strip():
+        ids = ids[:-1]  # a line break after the turn
+    return ids[-1] if ids and ids[-1] in special else None
+
+
+def lora_config(lora: int | LoraConfig | None) -> LoraConfig | None:
+    """A rank as low-rank adapters on every linear layer; a configuration as it is.
+
+    Reference: Hu et al. 2021, LoRA, arXiv:2106.09685.
+    """
+    if lora is None:
+        return None
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise MissingExtra("peft", "train") from error
+    if not isinstance(lora, int):
+        return lora
+    if lora < 1:
+        raise ConfigError(f"lora={lora}: expected a rank of at least 1, such as 16, or None to train everything")
+    return LoraConfig(r=lora, lora_alpha=2 * lora, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")

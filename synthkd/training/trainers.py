@@ -1,0 +1,69 @@
+"""TRL's trainers as this project uses them: the only place that subclasses them.
+
+Invariant: training tells nobody. TRL reports each training to the Hugging Face Hub; these do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+
+@cache
+def sft_trainer() -> type[Any]:
+    """`SFTTrainer` without telemetry."""
+    from trl import SFTTrainer
+
+    return type("QuietSFTTrainer", (_Quiet, SFTTrainer), {})
+
+
+@cache
+def dpo_trainer() -> type[Any]:
+    """`DPOTrainer` without telemetry."""
+    from trl import DPOTrainer
+
+    return type("QuietDPOTrainer", (_Quiet, DPOTrainer), {})
+
+
+@cache
+def weighted_sft_trainer() -> type[Any]:
+    """`SFTTrainer` whose rows count as much as their column `weight` says; takes `WeightedCollator` and all columns."""
+    return type("WeightedSFTTrainer", (_Weighted, sft_trainer()), {})
+
+
+class _Quiet:
+    def _send_telemetry(self) -> None:
+        """Nothing."""
+
+
+class _Weighted:
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Cross-entropy of the completion's tokens, each times its row's weight, over the number of such tokens."""
+        import torch
+
+        row_weights, labels = inputs.pop("weight"), inputs["labels"]
+        outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+        logits, targets = outputs.logits[:, :-1].float(), labels[:, 1:]
+        losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=-100, reduction="none")
+        count = (targets != -100).sum() if num_items_in_batch is None else num_items_in_batch
+        loss = (losses * row_weights[:, None]).sum() / torch.as_tensor(count).clamp(min=1)
+        return (loss, outputs) if return_outputs else loss
+
+
+class WeightedCollator:
+    """TRL's padding of a batch, with the rows' weights beside it."""
+
+    def __init__(self, pad_token_id: int) -> None:
+        from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+        self._inner = DataCollatorForLanguageModeling(pad_token_id=pad_token_id)
+
+    def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        import torch
+
+        batch: dict[str, Any] = self._inner([{k: e[k] for k in ("input_ids", "labels")} for e in examples])
+        batch["weight"] = torch.tensor([example["weight"] for example in examples])
+        return batch

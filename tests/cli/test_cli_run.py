@@ -1,0 +1,312 @@
+"""`synthkd run`: options, teachers, resuming, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from commandline import ANSWERING, cli, ended, started, written
+from loopback import Call, Loopback, Served
+
+from synthkd.cli.run import FORMS
+from synthkd.teachers import spec
+
+Serve = Callable[..., Loopback]
+
+SEEN = """
+import json
+from pathlib import Path
+from typing import Annotated, Literal, Optional
+from pydantic import Field
+from synthkd import Run
+
+def pipeline(run: Run, must: Path, count: int = 1, rate: float = 0.5, fast: bool = False, name: Optional[str] = None,
+             of: Literal["a", "b", 3] = "a", many: list[int] = [], few: Annotated[int, Field(lt=5)] = 1, untyped=7,
+             seeds: str | None = None, limit: int | None = None):
+    given = {key: repr(value) for key, value in locals().items() if key != "run"}
+    (run.folder / "seen.json").write_text(json.dumps(given))
+"""
+
+
+def seen(folder: str = "runs/seen") -> dict[str, str]:
+    """What the pipeline was given."""
+    return dict(json.loads(Path(folder, "seen.json").read_text()))
+
+
+def test_a_pipeline_runs_from_its_file_and_the_end_says_what_became_of_it(serve: Serve) -> None:
+    server = serve()
+    result = cli("run", written("mine.py", ANSWERING), "--teacher", f"openai:m@{server.url}")
+    assert result.exit_code == 0, result.output
+    assert sorted(server.prompts) == ["question 0", "question 1", "question 2"]
+    answer = next(line for line in result.stdout.splitlines() if line.strip().startswith("answer"))
+    assert answer.split()[2:5] == ["3", "3", "0"]
+    assert "runs/mine/dataset" in result.stdout
+    assert "synthkd report runs/mine" in result.stdout
+    about = json.loads(Path("runs/mine/run.json").read_text())
+    assert about["pipeline"] == "mine.py"
+    assert about["roles"]["teacher"] == f"{server.url}#m"
+
+
+def test_the_same_command_again_asks_only_what_is_owed(serve: Serve) -> None:
+    server = serve()
+    command = ("run", written("mine.py", ANSWERING), "--teacher", f"openai:m@{server.url}", "--out", "here")
+    assert cli(*command).exit_code == 0
+    assert cli(*command).exit_code == 0
+    assert len(server.calls) == 3
+    assert cli(*command, "-p", "n=5").exit_code == 0
+    assert len(server.calls) == 5
+
+
+def test_quiet_says_nothing(serve: Serve) -> None:
+    result = cli("run", written("mine.py", ANSWERING), "--teacher", f"openai:m@{serve().url}", "--quiet")
+    assert (result.exit_code, result.output) == (0, "")
+
+
+def test_the_command_line_s_teachers_go_before_the_file_s(serve: Serve) -> None:
+    mine, other = serve(), serve()
+    roles = f'ROLES = {{"teacher": "openai:m@{mine.url}", "critic": "openai:c@{mine.url}"}}\n'
+    path = written("mine.py", ANSWERING + roles)
+    assert cli("run", path, "--out", "a").exit_code == 0
+    assert (len(mine.calls), len(other.calls)) == (3, 0)
+    options = ("--teacher", f"openai:o@{other.url}", "--role", f"poet=openai:p@{other.url}", "--out", "b")
+    assert cli("run", path, *options).exit_code == 0
+    assert (len(mine.calls), len(other.calls)) == (3, 3)
+    found = json.loads(Path("b/run.json").read_text())["roles"]
+    assert found == {
+        "teacher": f"{other.url}#o",
+        "judge": f"{other.url}#o",
+        "critic": f"{mine.url}#c",
+        "poet": f"{other.url}#p",
+    }
+
+
+def test_a_role_may_be_a_teacher_object() -> None:
+    path = written(
+        "mine.py",
+        ANSWERING + "from synthkd.testing import FunctionTeacher\n"
+        "ROLES = {'teacher': FunctionTeacher(lambda request: request.messages[-1].content.upper())}\n",
+    )
+    assert cli("run", path).exit_code == 0
+    with sqlite3.connect("runs/mine/run.db") as file:
+        assert "QUESTION 1" in {text for (text,) in file.execute("SELECT text FROM calls")}
+    file.close()
+
+
+def test_options_become_what_the_parameters_types_say() -> None:
+    pairs = ["must=a/b", "count=3", "rate=1e-3", "fast=yes", "name=x", "of=3", "many=[1,2]", "few=4", "untyped=8"]
+    flags = [part for pair in pairs for part in ("-p", pair)]
+    result = cli("run", written("seen.py", SEEN), *flags, "--limit", "12", "--seeds", "s.jsonl")
+    assert result.exit_code == 0, result.output
+    assert seen() == {
+        "must": "PosixPath('a/b')",
+        "count": "3",
+        "rate": "0.001",
+        "fast": "True",
+        "name": "'x'",
+        "of": "3",
+        "many": "[1, 2]",
+        "few": "4",
+        "untyped": "8",
+        "seeds": "'s.jsonl'",
+        "limit": "12",
+    }
+    about = json.loads(Path("runs/seen/run.json").read_text())["options"]
+    assert (about["rate"], about["must"], about["many"], about["of"]) == (0.001, "a/b", [1, 2], 3)
+
+
+def test_options_that_are_not_given_keep_their_defaults() -> None:
+    assert cli("run", written("seen.py", SEEN), "-p", "must=x=y").exit_code == 0
+    found = seen()
+    assert found["must"] == "PosixPath('x=y')"
+    assert (found["count"], found["name"], found["limit"]) == ("1", "None", "None")
+    assert json.loads(Path("runs/seen/run.json").read_text())["options"]["rate"] == 0.5
+
+
+def test_a_secret_option_stays_out_of_the_run_s_description() -> None:
+    path = written(
+        "mine.py",
+        "from pydantic import SecretStr\n"
+        "def pipeline(run, token: SecretStr): assert token.get_secret_value() == 'sk-secret-4'\n",
+    )
+    result = cli("run", path, "-p", "token=sk-secret-4")
+    assert result.exit_code == 0, result.output
+    assert "sk-secret-4" not in result.output + Path("runs/mine/run.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["-p", "must=x", "-p", "cuont=3"], "no parameter 'cuont'. Did you mean count?"),
+        (["-p", "must=x", "-p", "count=many"], "'many' is no int"),
+        (["-p", "must=x", "-p", "of=c"], "'c' is no Literal['a', 'b', 3]"),
+        (["-p", "must=x", "-p", "many=1,2"], "'1,2' is no list[int]"),
+        (["-p", "must=x", "-p", "few=7"], "Input should be less than 5"),
+        (["-p", "must=x", "-p", "count"], "expected -p NAME=VALUE"),
+        (["-p", "must=x", "-p", "count=1", "-p", "count=2"], "'count' is given twice"),
+        (["-p", "must=x", "--limit", "1", "-p", "limit=2"], "limit is given twice, also as --limit 1"),
+        ([], "seen.py needs a value for must: add -p must=VALUE"),
+    ],
+)
+def test_a_wrong_option_is_a_sentence_that_lists_what_the_pipeline_takes(given: list[str], said: str) -> None:
+    result = cli("run", written("seen.py", SEEN), *given)
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    if "twice" not in said and "NAME=VALUE" not in said:
+        assert "  count: int = 1" in result.stderr
+    assert not Path("runs").exists()
+
+
+def test_seeds_that_the_pipeline_does_not_take_are_an_error() -> None:
+    path = written("none.py", "def pipeline(run): pass\n")
+    result = cli("run", path, "--seeds", "x.jsonl")
+    assert result.exit_code == 2
+    assert "--seeds x.jsonl: the pipeline has no parameter 'seeds'. none.py takes no options." in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def main(run): pass", "has no function named `pipeline`"),
+        ("def pipeline(): pass", "no parameter for the run"),
+        ("async def pipeline(run): pass", "is async or a generator"),
+        ("def pipeline(run): pass\nROLES = ['tiny']", "ROLES is list, expected a dict"),
+        ("def pipeline(run): pass\nROLES = {'judge': 'gpt-4'}", "'gpt-4' names no teacher"),
+        ("def pipeline(run): pass\nROLES = {'judge': 4}", "role 'judge' was given int"),
+        (
+            "from __future__ import annotations\ndef pipeline(run, a: Nothing = 1): pass",
+            "name 'Nothing' is not defined",
+        ),
+    ],
+)
+def test_a_file_that_holds_no_pipeline_is_a_sentence(text: str, said: str) -> None:
+    result = cli("run", written("mine.py", text))
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not Path("runs").exists()
+
+
+def test_a_file_that_is_not_there_is_a_sentence() -> None:
+    result = cli("run", "nowhere.py")
+    assert result.exit_code == 2
+    assert "nowhere.py: no such file" in result.stderr
+
+
+def test_help_with_a_file_shows_the_pipeline_s_own_options() -> None:
+    result = cli("run", written("mine.py", ANSWERING + "ROLES = {'teacher': 'tiny'}\n"), "--help")
+    assert result.exit_code == 0
+    assert "For tests only." in result.stdout
+    assert "  n: int = 3\n" in result.stdout
+    assert "  seeds: Path | None = None\n" in result.stdout
+    assert "  style: Literal['plain', 'proud'] = 'plain'\n" in result.stdout
+    assert "  teacher: tiny\n" in result.stdout
+
+
+def test_what_lies_beside_the_file_can_be_imported() -> None:
+    written("beside.py", "NUMBER = 4\n")
+    result = cli(
+        "run", written("mine.py", "from beside import NUMBER\ndef pipeline(run, n: int = NUMBER): assert n == 4\n")
+    )
+    assert result.exit_code == 0, result.output
+
+
+def test_a_role_that_nobody_plays_names_the_option_that_cures_it() -> None:
+    result = cli("run", written("mine.py", ANSWERING))
+    assert result.exit_code == 2
+    assert "no teacher plays the role 'teacher'" in result.stderr
+    assert "--teacher" in result.stderr
+
+
+def test_the_forms_in_the_help_are_those_that_are_read() -> None:
+    assert spec.FORMS == FORMS
+
+
+def test_a_run_that_must_stop_says_why_and_how_to_resume_and_never_the_key(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SYNTHKD_API_KEY", "sk-secret-1")
+    server = serve(lambda call: Served(status=401, error="wrong key sk-secret-1"))
+    process = started("run", written("mine.py", ANSWERING), "--teacher", f"openai:m@{server.url}", "-p", "n=1")
+    code, out, err = ended(process)
+    assert code == 1
+    assert "answered 401" in err
+    assert f"Resume with: synthkd run mine.py --teacher openai:m@{server.url} -p n=1" in err
+    assert "Traceback" not in err
+    assert "sk-secret-1" not in out + err
+
+
+def test_a_bug_shows_the_user_s_own_frames_and_no_values() -> None:
+    path = written(
+        "mine.py",
+        "from synthkd import Instruction\n"
+        "async def breaks(record, ask):\n    secret = 'sk-' + 'hidden'\n    return [1 / 0]\n"
+        "def pipeline(run): run.map(breaks, [Instruction(prompt='x')])\n",
+    )
+    result = cli("run", path)
+    assert result.exit_code == 1
+    assert "ZeroDivisionError: division by zero" in result.stderr
+    assert "return [1 / 0]" in result.stderr
+    assert "while stage 'breaks' worked on record" in result.stderr
+    files = {line.split('"')[1] for line in result.stderr.splitlines() if line.startswith("  File ")}
+    assert files == {str(path.resolve())}
+    assert "sk-hidden" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("import nothing_of_this_name", "ModuleNotFoundError"), ("def pipeline(run: pass", "SyntaxError")],
+)
+def test_a_file_that_breaks_when_it_is_imported_shows_its_own_line(text: str, said: str) -> None:
+    path = written("mine.py", text)
+    result = cli("run", path)
+    assert result.exit_code == 1
+    assert said in result.stderr
+    files = {line.split('"')[1] for line in result.stderr.splitlines() if line.startswith("  File ")}
+    assert files == {str(path.resolve())}
+
+
+def test_ctrl_c_ends_at_once_says_once_how_to_resume_and_nothing_is_paid_twice(serve: Serve) -> None:
+    def slow_after_two(call: Call) -> Served:
+        return Served(call.echo, delay=0.0 if call.prompt in ("question 0", "question 1") else 60.0)
+
+    server = serve(slow_after_two)
+    command = ("run", written("mine.py", ANSWERING), "--teacher", f"openai:m@{server.url}", "-p", "n=4", "--out", "a b")
+    process = started(*command)
+    server.wait_for(4)
+    while calls_in("a b") < 2:
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    code, _, err = ended(process, within=5)
+    assert code == 130
+    assert err.count("Resume with: synthkd run mine.py") == 1
+    assert "--out 'a b'" in err
+    assert "Traceback" not in err
+    server.behaviour = lambda call: call.echo
+    server.forget()
+    assert cli(*command).exit_code == 0
+    assert sorted(server.prompts) == ["question 2", "question 3"]
+
+
+def test_ctrl_c_is_not_silent_in_a_quiet_run(serve: Serve) -> None:
+    server = serve(lambda call: Served(call.echo, delay=60.0))
+    process = started("run", written("mine.py", ANSWERING), "--teacher", f"openai:m@{server.url}", "--quiet")
+    server.wait_for(3)
+    process.send_signal(signal.SIGINT)
+    code, out, err = ended(process, within=5)
+    assert (code, out) == (130, "")
+    assert err.count("Resume with: synthkd run mine.py") == 1
+    assert len(err.splitlines()) == 1
+
+
+def calls_in(folder: str) -> int:
+    """Completions in a run's file."""
+    file = sqlite3.connect(f"{Path(folder, 'run.db').resolve().as_uri()}?mode=ro", uri=True)
+    try:
+        return int(file.execute("SELECT COUNT(*) FROM calls").fetchone()[0])
+    finally:
+        file.close()
