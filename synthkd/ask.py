@@ -80,6 +80,11 @@ class Switchboard:
                 [found[place]] = await self.draw(teacher, request, (indices[place],))
         return [found[place] for place in range(len(wanted))]
 
+    async def quiet(self) -> None:
+        """Wait for calls that nobody waits for any more, as when one of a record's calls failed: they are paid for."""
+        while self._in_flight:
+            await asyncio.wait(list(self._in_flight.values()))
+
     async def _owned(
         self, teacher: Teacher, request: Request[Any], draws: Sequence[tuple[bytes, int]]
     ) -> list[Completion]:

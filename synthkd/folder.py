@@ -12,20 +12,18 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from importlib.metadata import version
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import orjson
 from filelock import FileLock, Timeout
 
-from synthkd.database import Database
 from synthkd.errors import RunFolderError, RunLocked
 from synthkd.progress import Counters
+from synthkd.report import read_report
 from synthkd.request import Teacher
-from synthkd.stage import Stage
 
 
 class Folder:
@@ -54,34 +52,17 @@ class Folder:
             **about,
             "seed": seed,
             "roles": {role: player.identity for role, player in roles.items()},
-            "synthkd": version("synthkd"),
+            "synthkd": _version(),
             "python": platform.python_version(),
             "opened": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         self._write("run.json", self.description)
 
-    def report(self, database: Database, stages: Sequence[Stage[Any]], counters: Counters) -> None:
+    def report(self, counters: Counters) -> None:
         """Write `report.json`: every stage with its ledger, every kind of call with its tokens."""
-        calls = database.read(
-            "SELECT s.teacher, s.prompt, s.sampling, COUNT(*), SUM(c.prompt_tokens), SUM(c.completion_tokens),"
-            " SUM(c.reasoning_tokens), SUM(c.cached_tokens) FROM calls c JOIN sources s ON s.id = c.source"
-            " GROUP BY c.source ORDER BY c.source"
-        )
-        names = ("teacher", "prompt", "sampling", "completions", "prompt_tokens", "completion_tokens")
-        self._write(
-            "report.json",
-            {
-                "run": self.description,
-                "stages": [_stage_line(database, stage) for stage in stages],
-                "calls": [dict(zip((*names, "reasoning_tokens", "cached_tokens"), row, strict=True)) for row in calls],
-                "this_process": {
-                    "calls": counters.calls,
-                    "replayed": counters.replayed,
-                    "retries": counters.retries,
-                    "repairs": counters.repairs,
-                },
-            },
-        )
+        names = ("calls", "replayed", "retries", "repairs")
+        found = read_report(self.path, examples=0).asdict()
+        self._write("report.json", {**found, "this_process": {name: getattr(counters, name) for name in names}})
 
     def release(self) -> None:
         """Let the next process have the folder."""
@@ -99,10 +80,11 @@ class Folder:
             raise RunFolderError(f"{self.path / name} cannot be written: {error.strerror}.") from error
 
 
-def _stage_line(database: Database, stage: Stage[Any]) -> dict[str, Any]:
-    rows = database.read("SELECT strategy, input, seconds FROM stages WHERE number = ?", (stage.number,))
-    strategy, source, seconds = rows[0]
-    return {"name": stage.name, "strategy": strategy, "input": source, "seconds": seconds, **asdict(stage.ledger)}
+def _version() -> str:
+    try:
+        return version("synthkd")
+    except PackageNotFoundError:  # a checkout that is on the path and not installed
+        return "not installed"
 
 
 def resume_hint(folder: Path) -> str:

@@ -7,6 +7,7 @@ only the calls that are still owed. Invariant: memory is bounded by what is in f
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -117,13 +118,13 @@ class Run:
         """
         _check_roles(roles)
         self._used.update((id(player), player) for player in roles.values())
-        writer = self._new_stage(name or _name_of(strategy), repr(strategy), records)
+        writer = self._new_stage(name or _name_of(strategy), _described(strategy), records)
         work = _Mapping(strategy, records, {**self.roles, **roles}, writer, self)
         return self._perform(writer, work)
 
     def filter(self, rule: Filter[R], records: Iterable[R], *, name: str | None = None) -> Stage[R]:
         """Keep the records that a filter has nothing against; the others become rejects with its reason."""
-        writer = self._new_stage(name or _name_of(rule), repr(rule), records)
+        writer = self._new_stage(name or _name_of(rule), _described(rule), records)
         return self._perform(writer, _Filtering(rule, records, writer, self))
 
     def save(
@@ -159,9 +160,9 @@ class Run:
             self._view.stop()
             self._loop.close()
             try:
-                self._files.report(self._database, self._stages, self.counters)
-            finally:
                 self._database.close()
+                self._files.report(self.counters)
+            finally:
                 self._files.release()
 
     def __enter__(self) -> Self:
@@ -202,6 +203,7 @@ class Run:
             writer.begin()
             try:
                 await work()
+                await self._board.quiet()
             finally:
                 await self._database.committed()
             await writer.finish(time.monotonic() - began)
@@ -360,6 +362,11 @@ def _first_of(error: Exception) -> Exception:
         return error
     failures = [_first_of(inner) for inner in error.exceptions]
     return next((failure for failure in failures if not isinstance(failure, RecordError)), failures[0])
+
+
+def _described(work: object) -> str:
+    """A strategy or filter in one line, the same in every process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(work))
 
 
 def _name_of(work: object) -> str:

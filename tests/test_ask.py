@@ -1,7 +1,8 @@
-"""Asking: every call is made once, is shared while it flies, is replayed afterwards, and what fails fails by its name."""
+"""Asking: a call is made once, shared while it flies, replayed afterwards, and what fails fails by its name."""
 
 import asyncio
 import gc
+import json
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
@@ -152,7 +153,9 @@ def test_a_failing_shared_call_fails_all_who_share_it_and_is_owed_again(desk: De
     assert desk.once(question(), FunctionTeacher(lambda _: "four")) == "four"
 
 
-def test_a_failing_call_that_nobody_shares_leaves_no_unheard_future(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_call_that_nobody_shares_leaves_no_unheard_future(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(TeacherError):
         desk.once(question(), FunctionTeacher(failing(TeacherError("400"))))
     gc.collect()
@@ -401,7 +404,7 @@ def test_several_equally_invalid_draws_are_repaired_separately(desk: Desk) -> No
     scores = iter(range(1, 6))
 
     def answer(request: Request[Any]) -> str:
-        return '{"reason": "r", "score": %d}' % next(scores) if len(request.messages) > 1 else "no"
+        return json.dumps({"reason": "r", "score": next(scores)}) if len(request.messages) > 1 else "no"
 
     async def work(ask: Ask) -> set[int]:
         return {reply.value.score for reply in await ask.many(question(reply=Verdict), 4)}

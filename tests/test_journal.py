@@ -1,4 +1,4 @@
-"""The journal and the run's file: what was recorded is on disk, is found equal, and nobody waits for a commit forever."""
+"""The journal and the run's file: what was recorded is on disk and found equal, and nobody waits forever."""
 
 import asyncio
 import sqlite3
@@ -140,10 +140,13 @@ def test_what_the_file_cannot_hold_is_heard_by_everyone_who_waits_and_hangs_nobo
 ) -> None:
     async def work(database: Database) -> list[Any]:
         journal = Journal(database)
-        rows = [(b"good", 0, Completion("fine"))], [(b"bad", 0, completion)]
-        together = await asyncio.gather(*(journal.record(row, 1, REQUEST, 0.1) for row in rows), return_exceptions=True)
-        later = await asyncio.gather(journal.record([(b"later", 0, Completion("x"))], 1, REQUEST, 0.1), return_exceptions=True)
-        return [*together, *later]
+
+        async def record(key: bytes, drawn: Completion) -> None:
+            await journal.record([(key, 0, drawn)], 1, REQUEST, 0.1)
+
+        together = record(b"good", Completion("fine")), record(b"bad", completion)
+        found = await asyncio.gather(*together, return_exceptions=True)
+        return [*found, *await asyncio.gather(record(b"later", Completion("x")), return_exceptions=True)]
 
     outcomes = with_database(tmp_path / "run.db", work)
     assert [type(outcome) for outcome in outcomes] in ([UnicodeEncodeError] * 3, [OverflowError] * 3)
@@ -153,12 +156,12 @@ def test_rows_that_wait_for_a_commit_are_written_when_the_file_is_closed(tmp_pat
     path = tmp_path / "run.db"
 
     async def work(database: Database) -> None:
-        for number in range(3):
-            Journal(database).source(f"t{number}", REQUEST)
+        journal = Journal(database)
+        assert [journal.source(f"t{number}", REQUEST) for number in range(3)] == [1, 2, 3]
 
     with_database(path, work)
     with closing(sqlite3.connect(path)) as stranger:
-        assert len(stranger.execute("SELECT * FROM sources").fetchall()) == 1  # three journals, each new to the file
+        assert stranger.execute("SELECT teacher FROM sources ORDER BY id").fetchall() == [("t0",), ("t1",), ("t2",)]
 
 
 def test_a_file_that_is_no_database_is_a_damaged_folder_and_the_cure_is_named(tmp_path: Path) -> None:
@@ -171,7 +174,7 @@ def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     with closing(sqlite3.connect(path)) as stranger:
         stranger.execute("PRAGMA user_version = 99")
-    with pytest.raises(RunFolderError, match="schema version 99.*new folder"):
+    with pytest.raises(RunFolderError, match=r"schema version 99.*new folder"):
         Database(path)
 
 

@@ -128,9 +128,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("body", "header", "said"), BROKEN.values(), ids=BROKEN.keys())
-def test_a_broken_template_is_refused_when_it_is_loaded(
-    write: Write, body: str, header: str | None, said: str
-) -> None:
+def test_a_broken_template_is_refused_when_it_is_loaded(write: Write, body: str, header: str | None, said: str) -> None:
     path = write(body, header=header)
     with pytest.raises(PromptError, match=said):
         Prompt(path, str)
@@ -194,9 +192,7 @@ def test_an_unknown_built_in_suggests_the_ones_that_are_close() -> None:
         Prompt("labeling/anwser", str)
 
 
-def test_a_path_that_is_not_there_says_where_it_was_looked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_path_that_is_not_there_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PromptError, match=rf"my\.jinja: no such prompt file \(looked from .*{tmp_path.name}"):
         Prompt("my.jinja", str)

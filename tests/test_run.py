@@ -5,7 +5,7 @@ import gc
 import json
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -431,14 +431,17 @@ def test_a_strategy_s_own_timeout_does_not_fail_others_that_share_the_call(open_
         return "x"
 
     async def hasty(record: Instruction, ask: Ask) -> list[Demonstration]:
+        request = ANSWER.render(instruction="the same for all")
         if record.prompt == "hasty":
             try:
                 async with asyncio.timeout(0.03):
-                    await ask(ANSWER.render(instruction="the same for all"))
+                    await ask(request)
             except TimeoutError:
                 raise RecordError("took too long", reason="slow") from None
         await started.wait()
-        return [Demonstration(prompt=record.prompt, completion=await ask(ANSWER.render(instruction="the same for all")))]
+        return [
+            Demonstration(prompt=record.prompt, completion=await ask(ANSWER.render(instruction="the same for all")))
+        ]
 
     teacher = FunctionTeacher(reply)
     stage = open_run(teacher).map(hasty, seeds(["hasty", "a", "b", "c"]))
@@ -460,7 +463,10 @@ def test_after_a_stop_the_run_can_go_on_with_another_stage(open_run: Open) -> No
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("{# variables: instruction; source: t #}{% block user %}{{ instruction }} {{ topic }}{% endblock %}", "'topic'"),
+        (
+            "{# variables: instruction; source: t #}{% block user %}{{ instruction }} {{ topic }}{% endblock %}",
+            "'topic'",
+        ),
         ("{# variables: instruction, topic; source: t #}{% block user %}{{ instruction }}{% endblock %}", "'topic'"),
     ],
     ids=["undeclared", "unused"],
@@ -584,7 +590,7 @@ def test_a_filter_keeps_records_as_they_are_and_drops_others_with_its_reason(ope
     answers = run.map(answer, seeds(["a", "bbb", "cc"]))
     kept = run.filter(short, answers)
     assert list(kept) == [answers[0], answers[2]]
-    assert [row for row in kept.items()] == [row for row in answers.items() if row[0].prompt != "bbb"]
+    assert list(kept.items()) == [row for row in answers.items() if row[0].prompt != "bbb"]
     assert kept.ledger.rejected == {"too long": 1}
     [reject] = kept.rejects
     assert (reject.id, reject.reason, reject.body["completion"]) == (answers[1].id, "too long", "bbbbbb")
@@ -717,8 +723,7 @@ def test_the_first_failure_is_the_one_that_is_heard(open_run: Open) -> None:
         async def aclose(self) -> None:
             raise TeacherUnavailable("and the rest as well")
 
-    with pytest.raises(RunError, match="the first"), open_run(Dying(lambda _: "x")) as run:
-        run.map(passing, seeds("a"))
+    with pytest.raises(RunError, match="the first"), open_run(Dying(lambda _: "x")):
         raise RunError("the first")
 
 

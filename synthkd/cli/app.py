@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from synthkd.cli import console, doctor, prompts, report, run, train
+from synthkd.cli import console, doctor, evaluate, prompts, report, run, train
 from synthkd.cli.failures import Command
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ app.command("run", cls=run.RunCommand)(run.run)
 app.command("report", cls=Command)(report.report)
 app.add_typer(prompts.app, name="prompts", help="Look at prompts, and at what they render to.")
 app.add_typer(train.app, name="train", help="Train a student on what a run has saved.")
+app.command("eval", cls=Command)(evaluate.evaluate)
 app.command("doctor", cls=Command)(doctor.doctor)
 
 

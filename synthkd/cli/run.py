@@ -1,27 +1,21 @@
-"""`synthkd run`: the only place that gives a pipeline its run, with teachers from specifications.
+"""`synthkd run`: the only place that gives a pipeline its run and its options.
 
 The same command again resumes: a run's folder holds every call that was paid for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from synthkd.cli import console
 from synthkd.cli.arguments import pairs
 from synthkd.cli.failures import Command, reported
+from synthkd.cli.opening import FORMS, SPEC, opened, players
 from synthkd.cli.pipeline import Pipeline, load
-from synthkd.errors import ConfigError, LedgerError, RunError, RunLocked, UnknownTeacher
-
-if TYPE_CHECKING:
-    from synthkd.request import Teacher
-
-SPEC = "SPEC"
-FORMS = "openai:MODEL, openai:MODEL@URL, local:PATH_OR_ID, tiny"
+from synthkd.errors import UnknownTeacher
 
 
 class RunCommand(Command):
@@ -104,65 +98,17 @@ def run(
         "student": student,
         **pairs(role, "--role", "critic=openai:gpt-4.1-mini"),
     }
-    players = _players({**pipeline.roles, **{name: spec for name, spec in specs.items() if spec is not None}})
+    roles = players({**pipeline.roles, **{name: spec for name, spec in specs.items() if spec is not None}})
     folder = out or Path("runs") / file.stem
-    _perform(pipeline, options, players, folder, seed, quiet)
-    if not quiet:
-        _summary(folder)
-
-
-def _perform(
-    pipeline: Pipeline, options: dict[str, Any], players: dict[str, Teacher], folder: Path, seed: int, quiet: bool
-) -> None:
-    """Open the run, call the pipeline, and say in an error what the command line can do about it."""
-    from synthkd.folder import resume_hint
-    from synthkd.run import Run
-
     about = {"pipeline": str(pipeline.path), "options": pipeline.described(options)}
     try:
-        with Run(folder, **_by_name(players), seed=seed, about=about, quiet=quiet) as opened:
-            pipeline.function(opened, **options)
+        with opened(folder, roles, about, seed, quiet) as the_run:
+            pipeline.function(the_run, **options)
     except UnknownTeacher as error:
-        error.add_note(
-            f"On the command line: --teacher SPEC, --judge SPEC, --student SPEC or --role NAME=SPEC ({FORMS})."
-        )
+        error.add_note(f"On the command line: --teacher, --judge, --student SPEC or --role NAME=SPEC ({FORMS}).")
         raise
-    except (RunLocked, LedgerError):
-        raise
-    except RunError as error:
-        if (folder / "run.db").exists():
-            error.add_note(resume_hint(folder))
-        raise
-    except KeyboardInterrupt:
-        if quiet:  # else the run itself has said so
-            console.remark(resume_hint(folder))
-        raise
-
-
-def _by_name(players: dict[str, Teacher]) -> dict[str, Any]:
-    """The players as `Run` takes them: three by name, where the judge falls back to the teacher, and the others."""
-    named = ("teacher", "judge", "student")
-    others = {role: player for role, player in players.items() if role not in named}
-    return {**{name: players.get(name) for name in named}, "roles": others}
-
-
-def _players(roles: Mapping[str, str | Teacher]) -> dict[str, Teacher]:
-    """Teachers by role; roles with the same specification share one, so that a model is loaded once."""
-    from synthkd.teachers import teacher_from
-
-    made: dict[str, Teacher] = {}
-    players: dict[str, Teacher] = {}
-    for role, player in roles.items():
-        if isinstance(player, str):
-            if player not in made:
-                try:
-                    made[player] = teacher_from(player)
-                except ConfigError as error:
-                    error.add_note(f"This was for the role {role!r}.")
-                    raise
-            player = made[player]
-        players[role] = player
-    return players
+    if not quiet:
+        _summary(folder)
 
 
 def _summary(folder: Path) -> None:

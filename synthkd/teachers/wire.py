@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -92,16 +93,14 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds of silence that an answer asks for (`retry-after-ms`, `retry-after` in seconds or as a date), or None."""
     try:
         if milliseconds := headers.get("retry-after-ms"):
-            return max(0.0, float(milliseconds) / 1000)
-        if after := headers.get("retry-after"):
-            return (
-                max(0.0, float(after))
-                if after[0].isdigit()
-                else max(0.0, parsedate_to_datetime(after).timestamp() - time.time())
-            )
-    except (ValueError, TypeError):
-        pass
-    return None
+            seconds = float(milliseconds) / 1000
+        elif after := headers.get("retry-after"):
+            seconds = float(after) if after[0].isdigit() else parsedate_to_datetime(after).timestamp() - time.time()
+        else:
+            return None
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def strict_schema(reply: Any) -> tuple[dict[str, Any], bool]:

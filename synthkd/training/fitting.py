@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from synthkd.errors import ConfigError
+from synthkd.teachers.local.loading import cpu_threads
 from synthkd.training.formats import Rows
 from synthkd.training.output import Output
 from synthkd.training.students import Student
@@ -162,6 +163,20 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+@contextmanager
+def modest(learner: Student, device: str | None) -> Iterator[None]:
+    """As many of torch's threads as the student can use, meanwhile."""
+    import torch
+
+    before, on_gpu = torch.get_num_threads(), device != "cpu" and torch.cuda.is_available()
+    if not on_gpu:
+        torch.set_num_threads(cpu_threads(learner.model) or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

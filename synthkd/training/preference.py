@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthkd.errors import ConfigError
-from synthkd.training.fitting import Settings, arguments, finish, quiet_libraries
-from synthkd.training.formats import PREFERENCES, Data, fitting, load
+from synthkd.training.fitting import Settings, arguments, finish, modest, quiet_libraries
+from synthkd.training.formats import PREFERENCES, Data, Rows, fitting, load
 from synthkd.training.output import Output
-from synthkd.training.students import StudentLike, lora_config, open_student
+from synthkd.training.students import Student, StudentLike, lora_config, open_student
 from synthkd.training.trainers import dpo_trainer
 
 if TYPE_CHECKING:
@@ -84,14 +84,23 @@ def dpo(
         learner = open_student(student, chat_template, device, dtype)
         settings = replace(settings, max_length=min(max_length, learner.context))
         rows = fitting(rows, learner.tokenizer, settings.max_length, PREFERENCES)
-        from trl import DPOConfig
+        own = {"beta": beta, "lora": lora, "trl": trl}
+        with modest(learner, device):
+            trainer = _trainer(learner, rows, _arguments(settings, output, beta, trl or {}), adapters)
+            return finish(trainer, "dpo", learner, rows, settings, output, quiet, own)
 
-        own: dict[str, Any] = {"beta": beta, "precompute_ref_log_probs": True}
-        trainer = dpo_trainer()(
-            model=learner.model,
-            args=arguments(DPOConfig, settings, output.scratch, trl or {}, **own),
-            train_dataset=rows.data,
-            processing_class=learner.tokenizer,
-            peft_config=adapters,
-        )
-        return finish(trainer, "dpo", learner, rows, settings, output, quiet, {"beta": beta, "lora": lora, "trl": trl})
+
+def _arguments(settings: Settings, output: Output, beta: float, more: Mapping[str, Any]) -> Any:
+    from trl import DPOConfig
+
+    return arguments(DPOConfig, settings, output.scratch, more, beta=beta, precompute_ref_log_probs=True)
+
+
+def _trainer(learner: Student, rows: Rows, args: Any, adapters: Any) -> Any:
+    return dpo_trainer()(
+        model=learner.model,
+        args=args,
+        train_dataset=rows.data,
+        processing_class=learner.tokenizer,
+        peft_config=adapters,
+    )

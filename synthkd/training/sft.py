@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthkd.training.fitting import Settings, arguments, finish, quiet_libraries
+from synthkd.training.fitting import Settings, arguments, finish, modest, quiet_libraries
 from synthkd.training.formats import DEMONSTRATIONS, Data, Rows, fitting, load, weights
 from synthkd.training.output import Output
 from synthkd.training.students import Student, StudentLike, lora_config, open_student
@@ -84,8 +84,9 @@ def sft(
         learner = open_student(student, chat_template, device, dtype)
         settings = replace(settings, max_length=min(max_length, learner.context))
         rows = fitting(rows, learner.tokenizer, settings.max_length, DEMONSTRATIONS)
-        trainer = _trainer(learner, rows, settings, output, adapters, trl or {})
-        return finish(trainer, "sft", learner, rows, settings, output, quiet, {"lora": lora, "trl": trl})
+        with modest(learner, device):
+            trainer = _trainer(learner, rows, settings, output, adapters, trl or {})
+            return finish(trainer, "sft", learner, rows, settings, output, quiet, {"lora": lora, "trl": trl})
 
 
 def _trainer(

@@ -89,6 +89,51 @@ def test_one_failing_row_costs_one_row_and_the_next_run_asks_only_for_it(
     assert server.prompts == ["3"]
 
 
+def test_what_was_on_its_way_for_a_failing_row_is_kept_and_not_bought_again(serve: Serve, tmp_path: Path) -> None:
+    broken = True
+
+    def judge(call: Call) -> Served:
+        if "refused" in call.prompt:
+            return Served(status=400) if broken else Served('{"reason": "so", "score": 5}')
+        return Served('{"reason": "so", "score": 1}', delay=0.1)
+
+    server = serve(judge)
+    records = [Candidates(prompt="p", completions=("refused", "b", "c"))]
+    with Run(tmp_path, teacher=teacher_at(server), quiet=True) as run:
+        assert reasons(run.map(Rank(), records)) == [("p", "teacher error")]
+    assert len(server.calls) == 3
+    server.forget()
+    broken = False
+    with Run(tmp_path, teacher=teacher_at(server), quiet=True) as run:
+        assert [pair.chosen for pair in run.map(Rank(), records)] == ["refused"]
+    assert len(server.calls) == 1
+
+
+def test_a_bad_server_costs_tries_and_no_row(serve: Serve, tmp_path: Path) -> None:
+    faults = (
+        Served(status=429, headers={"retry-after-ms": "3"}),
+        Served(status=503),
+        Served(body=b'{"choices": [{"index"'),
+        Served("cut off", drop="midway"),
+        Served(drop="at once"),
+    )
+
+    def bad(call: Call) -> Served | list[str]:
+        rng = call.rng
+        return rng.choice(faults) if call.attempt < 6 and rng.random() < 0.4 else call.echo
+
+    server, well = serve(bad, seed=3), serve(seed=3)
+    rows = []
+    for place, at in (("bad", server), ("well", well)):
+        with Run(tmp_path / place, teacher=teacher_at(at, tries=8), quiet=True) as run:
+            stage = run.map(Rank(), run.map(Sample(3), instructions(*(str(i) for i in range(60)))))
+            rows.append(([row.model_dump() for row in stage], reasons(stage), stage.ledger))
+    assert rows[0] == rows[1]
+    assert len(server.calls) > 1.3 * len(well.calls)
+    paid = [call.key for call in server.calls if bad(call) == call.echo]
+    assert len(paid) == len(set(paid)) == len(well.calls)
+
+
 # --- 7: cut replies ---------------------------------------------------------------------------------------------------
 
 
@@ -239,6 +284,18 @@ def test_reasoning_is_a_column_beside_the_completion_whoever_the_provider_is(
         assert (row.completion, row.reasoning) == ("42", "6 x 7")
         [candidates] = run.map(Sample(1), instructions("b"))
         assert (candidates.completions, candidates.reasonings) == (("42",), ("6 x 7",))
+
+
+def test_reasoning_reaches_the_dataset_as_a_column_or_before_the_completion(serve: Serve, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    server = serve(lambda call: Served("42", message={"reasoning": "6 x 7"}))
+    with Run(tmp_path, teacher=teacher_at(server), quiet=True) as run:
+        stage = run.map(Answer(), instructions("a"))
+        places = [run.save(stage, tmp_path / form, reasoning=form) for form in ("column", "think")]
+    column, think = (load_dataset(str(place), split="train", cache_dir=str(tmp_path / "cache"))[0] for place in places)
+    assert (column["completion"][0]["content"], column["reasoning"]) == ("42", "6 x 7")
+    assert think["completion"][0]["content"] == "<think>\n6 x 7\n</think>\n\n42"
 
 
 def test_a_typed_reply_after_thinking_is_read_and_the_thinking_kept(serve: Serve, tmp_path: Path) -> None:

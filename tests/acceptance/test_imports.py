@@ -73,6 +73,9 @@ print(seen)
 def test_a_run_talks_to_its_endpoint_and_to_nobody_else(serve: Callable[..., Loopback], tmp_path: Path) -> None:
     server = serve()
     told = """
+import datasets  # what saving needs, which has been known to phone home
+with Run(sys.argv[1], teacher=OpenAITeacher("m", base_url=sys.argv[2]), quiet=True) as run:
+    run.save(run.map(Answer(), [Instruction(prompt="0")]))
 print(sorted({(event, *args) for event, args in seen}))
 """
     assert python(NO_NETWORK + A_RUN + told, str(tmp_path), server.url).splitlines() == [

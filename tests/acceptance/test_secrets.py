@@ -152,7 +152,10 @@ headers = {{"X-Key": "{SECRETS["header"]}"}}
 url = "{server.url}?code={SECRETS["query"]}"
 teacher = OpenAITeacher("m", base_url=url, api_key="{SECRETS["argument"]}", headers=headers)
 with Run({str(tmp_path / "run")!r}, teacher=teacher) as run:
-    print(run.map(Answer(), [Instruction(prompt={fault!r})]))
+    stage = run.map(Answer(), [Instruction(prompt={fault!r})])
+    print(stage, list(stage))
+    if stage:
+        run.save(stage)
 """
     (tmp_path / "program.py").write_text(program)
     environment: dict[str, Any] = {"PYTHONASYNCIODEBUG": "1", "SYNTHKD_API_KEY": SECRETS["environment"], "PATH": ""}

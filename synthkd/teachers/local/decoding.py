@@ -84,13 +84,21 @@ class Decoder:
         self._keep([not gone(row) for row in self.rows])
 
     def _read(self, rows: list[Row]) -> list[Row]:
-        """One forward pass over prompts, padded on the left, whose rows then join the others."""
-        torch, longest = self._torch, max(len(row.prompt) for row in rows)
-        ids = torch.tensor([[0] * (longest - len(row.prompt)) + row.prompt for row in rows], device=self._model.device)
-        starts = torch.tensor([longest - len(row.prompt) for row in rows], device=self._model.device)
+        """One forward pass over prompts, padded on the left, whose rows then join the others.
+
+        Draws of one call share their prompt, which is read once.
+        """
+        torch, device = self._torch, self._model.device
+        prompts = list({id(row.prompt): row.prompt for row in rows}.values())
+        place = {id(prompt): k for k, prompt in enumerate(prompts)}
+        longest = max(map(len, prompts))
+        ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts], device=device)
+        starts = torch.tensor([longest - len(prompt) for prompt in prompts], device=device)
         cache = RowCache(self._model.config)
         logits = self._forward(ids, starts, cache, longest)
-        self._cache.take(cache)
+        chosen = torch.tensor([place[id(row.prompt)] for row in rows], device=device)
+        self._cache.take(cache, chosen)
+        ids, starts, logits = ids[chosen], starts[chosen], logits[chosen]
         first, old = len(self.rows), self._length
         self._length = max(old, longest) if first else longest
         self.rows += rows

@@ -56,17 +56,15 @@ class _Buffer:
             grown.append(new)
         self.keys, self.values = grown
 
-    def take(self, other: _Buffer) -> None:
-        """Add the rows of another buffer, aligned at the end."""
-        length = max(self.length, other.length)
-        self.make_room(
-            other.keys, other.values, self.rows + other.rows, length, length - self.length if self.rows else 0
-        )
-        rows = slice(self.rows, self.rows + other.rows)
+    def take(self, other: _Buffer, chosen: Tensor) -> None:
+        """Add these rows of another buffer, aligned at the end; one row may be added several times."""
+        length, end = max(self.length, other.length), self.rows + len(chosen)
+        self.make_room(other.keys, other.values, end, length, length - self.length if self.rows else 0)
+        rows, gap = slice(self.rows, end), length - other.length
         for mine, theirs in ((self.keys, other.keys), (self.values, other.values)):
-            mine[rows, :, : length - other.length] = 0
-            mine[rows, :, length - other.length : length] = theirs[: other.rows, :, : other.length]
-        self.rows, self.length = self.rows + other.rows, length
+            mine[rows, :, :gap] = 0
+            mine[rows, :, gap:length] = theirs[chosen, :, : other.length]
+        self.rows, self.length = end, length
 
     def keep(self, order: Sequence[int], unused: int) -> None:
         """Leave only these rows, in this order, and drop the first places, which none of them fills."""
@@ -101,13 +99,14 @@ class RowCache:
         if self.rolling:
             self.inner.layers = [_layer()() for _ in self.inner.layers]
 
-    def take(self, other: RowCache) -> None:
-        """Add the rows of another cache; one that cannot roll must be empty."""
+    def take(self, other: RowCache, chosen: Tensor) -> None:
+        """Add these rows of another cache; one that cannot roll must be empty."""
         if not self.rolling:
             self.inner = other.inner
+            self.inner.reorder_cache(chosen)
             return
         for mine, theirs in zip(self.inner.layers, other.inner.layers, strict=True):
-            mine.take(theirs)
+            mine.take(theirs, chosen)
 
     def keep(self, order: Sequence[int], unused: int) -> int:
         """Leave only these rows, and drop up to `unused` places at the beginning; gives how many were dropped."""

