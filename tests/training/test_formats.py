@@ -35,22 +35,18 @@ def test_every_form_of_a_dataset_gives_the_same_rows(told: list[Demonstration], 
         assert set(rows.data.column_names) == {"prompt", "completion", "weight"}
 
 
-def test_a_missing_column_is_named_with_the_kind_of_record_that_has_it(
-    told: list[Demonstration], tmp_path: Path
-) -> None:
+def test_a_missing_column_is_named_with_the_record_that_has_it(told: list[Demonstration], tmp_path: Path) -> None:
     saved = write([row(record) for record in told], tmp_path / "saved", "# told")
     with pytest.raises(DataError) as caught:
         load(saved, PREFERENCES)
     for part in ("lacks chosen and rejected", "it has prompt", "Preference", "Rank"):
         assert part in str(caught.value)
-    with pytest.raises(
-        DataError, match=r"lacks completion; it has text, prompt\. sft takes records of kind Demonstration"
-    ):
+    with pytest.raises(DataError, match=r"lacks completion; it has text, prompt\. sft takes .* Demonstration"):
         load(datasets.Dataset.from_dict({"text": ["b"], "prompt": ["a"]}), DEMONSTRATIONS)
 
 
 def test_what_cannot_be_read_is_said_with_its_path(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no dataset at .*nowhere"):
+    with pytest.raises(DataError, match=r"there is no dataset at .*nowhere"):
         load(tmp_path / "nowhere", DEMONSTRATIONS)
     with pytest.raises(DataError, match="holds no Parquet files"):
         load(tmp_path, DEMONSTRATIONS)

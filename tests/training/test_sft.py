@@ -67,15 +67,14 @@ def test_only_the_last_turn_of_a_conversation_is_learned(
     assert make_tokenizer().decode([label for label in row["labels"] if label != -100]) == "d<|end|>"
 
 
-def test_a_student_learns_what_it_is_told_and_stops_by_itself(
-    told: list[Demonstration], student: Path, tmp_path: Path
-) -> None:
+def test_a_student_learns_what_it_is_told_and_stops_by_itself(student: Path, tmp_path: Path) -> None:
+    told = [Demonstration(prompt=p, completion=c) for p, c in (("Tom", "Yes."), ("France?", "Paris."), ("3 + 4", "7"))]
     before = LocalTeacher(student).identity
     out = training.sft(told, student, tmp_path / "out", epochs=60, learning_rate=5e-3, warmup=0.1, quiet=True)
     assert answers(out, [r.instruction for r in told]) == [(r.completion, "stop") for r in told]
     assert LocalTeacher(out).identity != before
     found = report(out)
-    assert found["rows"] == 8
+    assert found["rows"] == 3
     assert found["settings"]["learning_rate"] == 5e-3
     assert [step["step"] for step in found["steps"]] == list(range(1, 61))
     assert found["steps"][-1]["loss"] < 0.2 < found["steps"][0]["loss"]
@@ -167,12 +166,11 @@ def test_progress_is_a_line_now_and_then(told: list[Demonstration], student: Pat
     assert 8 <= len(lines) <= 13
 
 
-def test_a_base_model_gets_a_plain_template_and_its_end_token_stops_it(
-    told: list[Demonstration], tmp_path: Path
-) -> None:
+def test_a_base_model_gets_a_plain_template_and_its_end_token_stops_it(tmp_path: Path) -> None:
+    told = [Demonstration(prompt=p, completion=c) for p, c in (("Tom", "Yes."), ("France?", "Paris."))]
     base = save_model(tmp_path / "base", template=None, initializer_range=0.02)
     out = training.sft(told, base, tmp_path / "out", epochs=60, learning_rate=5e-3, quiet=True)
-    assert answers(out, ["1 and 1?"]) == [("It is 2.", "stop")]
+    assert answers(out, ["Tom", "France?"]) == [("Yes.", "stop"), ("Paris.", "stop")]
     assert "### Assistant:" in (out / "chat_template.jinja").read_text()
 
 
@@ -207,7 +205,7 @@ def test_wrong_arguments_are_heard_before_training(
 
 
 def test_a_student_that_is_not_there_is_named(told: list[Demonstration], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="the student .*nowhere could not be loaded"):
+    with pytest.raises(ConfigError, match=r"the student .*nowhere could not be loaded"):
         training.sft(told, tmp_path / "nowhere", tmp_path / "out", quiet=True)
 
 

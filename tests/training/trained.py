@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -22,8 +23,8 @@ def trainer_of(monkeypatch: pytest.MonkeyPatch, method: str, *given: Any, **opti
     def stop(trainer: Any, *_: Any) -> None:
         raise Seen(trainer)
 
-    module = {"sft": "synthkd.training.sft", "dpo": "synthkd.training.preference"}[method]
-    monkeypatch.setattr(f"{module}.finish", stop)
+    module = import_module({"sft": "synthkd.training.sft", "dpo": "synthkd.training.preference"}[method])
+    monkeypatch.setattr(module, "finish", stop)
     with pytest.raises(Seen) as caught:
         getattr(training, method)(*given, **options)
     return caught.value.trainer

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -23,6 +24,7 @@ from synthkd.teachers.endpoint import Endpoint
 if TYPE_CHECKING:
     from openai import APIError
     from openai.types import Batch as Job
+    from openai.types import FileObject
 
 T = TypeVar("T")
 
@@ -47,24 +49,24 @@ class Account:
         self._answered = False
         sent = {name: value for name, value in endpoint.headers.items() if name != "content-type"}
         self._client = openai.AsyncOpenAI(
-            # The SDK insists on a key; where there is none, or another kind of credential, the header below stands.
-            api_key="none",
+            api_key="none",  # the SDK insists on one; the headers below authorize, or nothing does
             base_url=endpoint.name,
-            default_headers={"Authorization": sent.pop("authorization", ""), **sent},
             default_query=dict(parse_qsl(urlsplit(endpoint.url).query)),
             max_retries=0,
             http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
         )
-        self._client.organization = self._client.project = None  # single calls send neither
+        # What single calls send and no more: the SDK adds organization, project and headers from the environment.
+        self._client.organization = self._client.project = None
+        self._client._custom_headers = {"Authorization": sent.pop("authorization", openai.omit), **sent}
 
     async def upload(self, file: IO[bytes], name: str) -> str:
         """Send an input file; gives its id."""
 
-        async def send() -> str:
+        async def send() -> FileObject:
             file.seek(0)
-            return (await self._client.files.create(file=(name, file), purpose="batch")).id
+            return await self._client.files.create(file=(name, file), purpose="batch")
 
-        return await self._call(send)
+        return (await self._call(send)).id
 
     async def create(self, file_id: str, metadata: Mapping[str, str]) -> Job:
         """Start a batch on an uploaded file."""
@@ -91,7 +93,7 @@ class Account:
         """Every batch whose files may still be there, newest first."""
         after: dict[str, Any] = {}
         while True:
-            page = await self._call(lambda: _page(self._client, after))
+            page = await self._call(partial(_page, self._client, after))
             for job in page.data or []:
                 yield job
             if not (page.data and page.has_more) or page.data[-1].created_at < time.time() - _KEPT:
@@ -157,7 +159,7 @@ class Account:
                 found = await work()
             except self._openai.APIError as error:
                 raise self._failure(error) from None
-            if isinstance(found, str) and found[:1] in "<{" or found is None:  # a proxy's page with status 200
+            if isinstance(found, str):  # a proxy's page: the SDK hands on whatever is no JSON
                 raise Transient(f"{self._endpoint.name} answered 200 with something that is no {_BATCHES} answer")
             self._answered = True
             return found
@@ -187,6 +189,11 @@ class Account:
         if not isinstance(error, self._openai.APIStatusError):
             return Transient(f"{self._endpoint.name}: {self._clean(error.__cause__ or error)}")
         response = error.response
+        if response.status_code == 404:
+            return TeacherUnavailable(
+                f"{self._endpoint.name} answered 404 for its {_BATCHES}: it has no batch API, or the URL is wrong. "
+                "Leave out batch=True for a server that only takes single calls."
+            )
         found = self._refusal(response.status_code, dict(response.headers), _content(error))
         if isinstance(found, TeacherError) and not isinstance(found, Transient):
             return TeacherUnavailable(f"the {_BATCHES} endpoint refuses: {found}")

@@ -86,16 +86,17 @@ def _likeliest(chances: Tensor, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
     size = chances.shape[-1]
     top_k = torch.tensor([row.plan.top_k or size for row in rows], device=chances.device)[:, None]
     top_p = torch.tensor([row.plan.top_p for row in rows], device=chances.device)[:, None]
+    counted = top_k < size
     for width in (min(256, size), size):  # the likeliest 256 nearly always suffice; sorting all is slow
         best, index = chances.topk(width, dim=-1)
-        enough = (top_k <= width) | (best.sum(-1, keepdim=True) >= top_p)
-        if width == size or bool(enough.all()):
+        if width == size or bool(torch.where(counted, top_k <= width, best.sum(-1, keepdim=True) >= top_p).all()):
             break
     ranks = torch.arange(width, device=chances.device)
-    # With both, the mass of `top_p` is that of what `top_k` has left, as in transformers.
     left = best.masked_fill(ranks >= top_k, 0.0)
+    # With both, the mass of `top_p` is that of what `top_k` has left, as in transformers.
+    mass = torch.where(counted, left.sum(-1, keepdim=True), 1.0)
     before = left.cumsum(-1) - left
-    return left.masked_fill((before >= top_p * left.sum(-1, keepdim=True)) & (ranks > 0), 0.0), index
+    return left.masked_fill((before >= top_p * mass) & (ranks > 0), 0.0), index
 
 
 def penalise(logits: Tensor, row: Row) -> None:

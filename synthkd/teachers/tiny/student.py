@@ -1,8 +1,8 @@
 """The only place that makes the base student that ships beside the tiny teacher, for short demonstrations.
 
 ``python -m synthkd.teachers.tiny.student --tokenizer TEACHER --out DIR``. It reads what a pretraining would hold: the
-stories of the domain without their solutions, lists of the numbers in them, and calculations without stories. It has
-never seen a conversation and solves nothing.
+stories of the domain, and calculations, some of them with a story's numbers but none that solves it. It has never
+seen a conversation.
 """
 
 import argparse
@@ -11,27 +11,41 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synthkd.teachers.tiny.problems import problems
+from synthkd.teachers.tiny.problems import LARGEST, LARGEST_PRODUCT, problems
 from synthkd.teachers.tiny.train import Plan, Row, calculating, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["main", "reading"]
+__all__ = ["main", "playing", "reading"]
 
 
 def reading(rng: random.Random, tokenizer: "PreTrainedTokenizerFast", done: float) -> list[Row]:
-    """Rows of plain text, stories and calculations apart; every token is to be learned."""
+    """Rows of plain text: stories with calculations at random, stories alone, and calculations alone."""
     del done
     stock = problems(rng)
-    texts = ["".join(_told(next(stock).question, rng) + "<|end|>" for _ in range(3)) for _ in range(1024)]
-    return [(ids, 1) for ids in tokenizer(texts)["input_ids"]] + calculating(rng, tokenizer, 1024)
+    questions = [next(stock).question for _ in range(2048)]
+    heads = tokenizer(questions)["input_ids"]
+    tails = tokenizer([playing(question, rng) for question in questions])["input_ids"]
+    rows = [(head + tail, len(head)) for head, tail in zip(heads, tails, strict=True)]
+    stories = ["".join(next(stock).question + "<|end|>" for _ in range(3)) for _ in range(256)]
+    rows += [(ids, 1) for ids in tokenizer(stories)["input_ids"]]
+    return rows + calculating(rng, tokenizer, 512)
 
 
-def _told(question: str, rng: random.Random) -> str:
-    """A story, mostly with a line that repeats its numbers."""
-    numbers = re.findall(r"\d+", question)
-    return f"{question} The numbers are {' and '.join(numbers)}." if rng.random() < 0.8 else question
+def playing(question: str, rng: random.Random) -> str:
+    """Calculations that use the numbers of a story without any sense, right though they are."""
+    pool = [int(number) for number in re.findall(r"\d+", question)]
+    steps: list[str] = []
+    while len(steps) < 4:
+        left, right, sign = rng.choice(pool), rng.choice(pool), rng.choice("+-*/")
+        if sign == "/" and (right < 2 or left % right):
+            continue
+        result = {"+": left + right, "-": left - right, "*": left * right, "/": left // right}[sign]
+        if 0 < result <= (LARGEST_PRODUCT if sign in "*/" else LARGEST):
+            steps.append(f"{left} {sign} {right} = {result}.")
+            pool.append(result)
+    return f" {' '.join(steps)}<|end|>"
 
 
 def main() -> None:
