@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
 
 from synthkd.admission import Admission
@@ -37,6 +37,8 @@ from synthkd.request import Completion, Request, Sampling, Teacher, keys
 
 T = TypeVar("T")
 
+_KNOCKS = 4
+"""Tries to reach an endpoint that has not answered even once: a wrong URL should be heard of soon."""
 _GIVE_UP_AFTER = 16
 """Calls in a row that used up their tries, after which an endpoint counts as dead."""
 
@@ -149,8 +151,13 @@ class Switchboard:
             # The line is silent until then anyway; a little jitter spreads those who come back.
             return asked + random.uniform(0, 0.1) if asked is not None else pause(state)
 
+        def stop(state: RetryCallState) -> bool:
+            error = state.outcome.exception() if state.outcome else None
+            nobody = isinstance(error, Transient) and error.unreachable and limits.endpoint not in self._answered
+            return state.attempt_number >= (min(limits.tries, _KNOCKS) if nobody else limits.tries)
+
         retrying = AsyncRetrying(
-            stop=stop_after_attempt(limits.tries),
+            stop=stop,
             wait=waiting,
             retry=retry_if_exception_type(Transient),
             reraise=True,

@@ -26,7 +26,10 @@ _OPEN_THINK = re.compile(r"\A\s*+<think>(.*)\Z", re.DOTALL)
 _FENCE = re.compile(r"```[a-zA-Z]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
 _DAMAGE = re.compile(r"""("(?:[^"\\]|\\.)*+"?)|'((?:[^'\\]|\\.)*+)'?|\b(True|False|None)\b|,(?=\s*+[}\]])""", re.DOTALL)
 _QUOTES = re.compile(r'\\.|"', re.DOTALL)
+_NO_WORD = re.compile(r"\W+")
 _WORDS = {"True": "true", "False": "false", "None": "null"}
+_REPAIRABLE = 8000
+"""Characters of a damaged text that json-repair is given: its time grows with their square, on the run's loop."""
 _PAIRS = {"{": "}", "[": "]"}
 
 
@@ -112,7 +115,7 @@ def structured(text: str, model: type[T]) -> T:
             continue
         try:
             return cast(T, _validated(body, model))
-        except (ValidationError, RecursionError) as error:
+        except (ValidationError, ParseError, RecursionError) as error:
             failure = failure or error
     if failure is not None:
         raise ParseError(_explained(failure)) from None
@@ -134,12 +137,21 @@ def _mended(body: str) -> Any:
     """The value in a locally damaged text.
 
     Bare line breaks in strings, trailing commas and Python's spelling are mended without a guess. Only what that does
-    not make JSON is left to json-repair, which may lose a backslash before a line break.
+    not make JSON is left to json-repair, whose guess counts as long as it has lost no word: a quote too many in a text
+    makes it drop the rest of the text.
+
+    Raises:
+        ParseError: words would be lost.
     """
     try:
         return json.loads(_DAMAGE.sub(_as_json, body), strict=False)
-    except ValueError:
-        return json_repair.loads(body)
+    except ValueError as error:
+        if len(body) > _REPAIRABLE:
+            raise ParseError(f"the reply is no valid JSON: {error}") from None
+        guess = json_repair.loads(body)
+        if _NO_WORD.sub("", json.dumps(guess, ensure_ascii=False)) != _NO_WORD.sub("", body):
+            raise ParseError(f"the reply is no valid JSON: {error}") from None
+        return guess
 
 
 def _as_json(found: re.Match[str]) -> str:
@@ -192,8 +204,10 @@ def _next(text: str, i: int) -> str:
 
 
 def _explained(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
+    if isinstance(error, RecursionError):
         return "the reply is nested too deeply"
+    if not isinstance(error, ValidationError):
+        return str(error)
     lines = []
     for problem in error.errors(include_url=False)[:5]:
         place = ".".join(str(part) for part in problem["loc"]) or "the reply"

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from synthkd.prices import Price
 from synthkd.request import Completion, Limits, Request, Sampling
 
 
@@ -17,6 +18,7 @@ class FunctionTeacher:
         identity: under which its completions are journaled.
         native_schema: whether a reply's schema is left out of the prompt.
         most: how many choices it gives per call, as some servers ignore `n`.
+        price: of its tokens; unknown by default.
     """
 
     def __init__(
@@ -28,6 +30,7 @@ class FunctionTeacher:
         sampling: Sampling | None = None,
         limits: Limits | None = None,
         most: int | None = None,
+        price: Price | None = None,
     ) -> None:
         self._answer = answer
         self.identity = identity
@@ -35,6 +38,7 @@ class FunctionTeacher:
         self.sampling = sampling or Sampling()
         self.limits = limits or Limits(endpoint=identity, longest_wait=0.05)
         self.most = most
+        self.price = price
         self.calls: list[Request[Any]] = []
         """Every request it was asked, in order."""
 

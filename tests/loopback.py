@@ -98,6 +98,8 @@ class Served:
     """The whole body, in place of what the other fields would make."""
     delay: float = 0.0
     """Seconds before the first byte."""
+    until: threading.Event | None = None
+    """Nothing is answered before this is set."""
     drop: Literal["at once", "midway"] | None = None
     """Reset the connection before the answer, or in the middle of its body."""
     trickle: float = 0.0
@@ -218,6 +220,8 @@ class Loopback:
         if not isinstance(answer, Served):
             answer = Served(answer)
         await asyncio.sleep(answer.delay)
+        while answer.until is not None and not answer.until.is_set():  # noqa: ASYNC110 - it is set by another thread
+            await asyncio.sleep(0.005)
         response = await self._send(request, answer, answer.encoded(call))
         call.done = time.monotonic()
         return response

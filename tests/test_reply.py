@@ -1,6 +1,7 @@
 """Replies: what a teacher writes becomes the typed value or a named reason, and never half of what it meant."""
 
 import json
+import re
 from typing import Any, Literal
 
 import pytest
@@ -142,7 +143,7 @@ def test_bare_line_breaks_inside_a_text_are_kept_to_the_last_one() -> None:
         "{reason: 'fine', score: 3}",
         '{"reason": "fine" "score": 3}',
         '{"reason": "fine", "score": 3} // done',
-        '{"reason": "fine", /* why not */ "score": 3}',
+        '{"reason": "fine", "score": 3,,}',
         "{'reason': 'fine', 'score': '3'}",
     ],
 )
@@ -151,8 +152,55 @@ def test_other_local_damage_is_mended_too(reply: str) -> None:
 
 
 def test_an_unescaped_quote_inside_a_text_hides_neither_its_end_nor_the_next_field() -> None:
-    reply = '{"reason": "he said "hi" and left", "score": 3}'
-    assert structured(reply, Verdict) == Verdict(reason='he said "hi" and left', score=3)
+    for said in ('he said "hi" and left', 'a "b" c} d'):
+        assert structured(f'{{"reason": "{said}", "score": 3}}', Verdict) == Verdict(reason=said, score=3)
+
+
+class Loose(BaseModel):
+    reason: str
+    score: int = 0
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        '{"reason": "say "}" here", "score": 3}',
+        '{"reason": "it is "f(x) = {1}" then", "score": 3}',
+        '{"reason": "fine", /* why not */ "score": 3}',
+    ],
+)
+def test_a_mending_that_would_lose_words_is_refused_and_the_teacher_is_asked_again(reply: str) -> None:
+    with pytest.raises(ParseError, match="no valid JSON"):
+        structured(reply, Loose)
+
+
+class Anything(RootModel[dict[str, Any] | list[Any]]):
+    pass
+
+
+letters = st.text(st.sampled_from("\"'{}[]:,\\ \nabcdé"), max_size=10)
+simple = st.fixed_dictionaries(
+    {"text": letters, "tags": st.lists(letters, max_size=2), "inner": st.fixed_dictionaries({"n": letters})}
+)
+
+
+def words(text: str) -> str:
+    return "".join(re.findall(r"\w", text))
+
+
+@steady(400)
+@given(simple, st.data())
+def test_no_word_is_ever_lost_by_mending_a_damaged_reply(value: dict[str, Any], data: st.DataObject) -> None:
+    body = json.dumps(value, ensure_ascii=False)
+    place = data.draw(st.integers(1, len(body) - 2))
+    damaged = (
+        body[:place] + data.draw(st.sampled_from(["", *"\"',:{}[]\n"])) + body[place + data.draw(st.integers(0, 1)) :]
+    )
+    try:
+        found = structured(damaged, Anything).root
+    except RecordError:
+        return
+    assert words(json.dumps(found, ensure_ascii=False)) == words(damaged)
 
 
 def test_a_fenced_reply_is_found_behind_prose_that_holds_brackets() -> None:
@@ -200,10 +248,6 @@ def test_every_cut_of_a_damaged_reply_is_truncated(plan: Plan) -> None:
         for end in range(1, len(body)):
             with pytest.raises(Truncated):
                 structured(body[:end], Plan)
-
-
-class Anything(RootModel[dict[str, Any] | list[Any]]):
-    pass
 
 
 trees = st.recursive(

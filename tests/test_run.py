@@ -302,6 +302,7 @@ def test_chance_depends_on_record_and_seed_and_not_on_order_or_company(open_run:
     again = [row.prompt for row in open_run(folder="2", seed=1, records_in_flight=1).map(draw, seeds("cba"))]
     other = [row.prompt for row in open_run(folder="3", seed=2).map(draw, seeds("abc"))]
     assert again == first[::-1]
+    assert len({row.split()[1] for row in first}) == 3
     assert not set(other) & set(first)
 
 

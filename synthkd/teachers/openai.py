@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from synthkd.errors import ConfigError, TeacherError, TeacherUnavailable, Transient
+from synthkd.prices import Price
 from synthkd.request import Completion, Limits, Request, Sampling
 from synthkd.teachers.endpoint import OPENAI_URL, endpoint, key_name, proxy_for, without_credentials
 from synthkd.teachers.wire import completions_in, loads, retry_after, strict_schema
 
 if TYPE_CHECKING:
     import aiohttp
+
+    from synthkd.teachers.batch import Batch, Batches
 
 _RETRIED = frozenset({408, 409, 425, 429})
 _REFUSES_ALL = {
@@ -41,10 +44,13 @@ class OpenAITeacher:
             `SYNTHKD_API_KEY` for any other, so that one provider's key never reaches another. None there is no key.
         sampling: defaults for what requests leave open.
         native_schema: the endpoint enforces `response_format` JSON schemas; else the schema is written into the prompt.
-        max_in_flight: calls on their way at the same time.
+        max_in_flight: calls on their way at the same time; by default 256, and with `batch` as many as fill a file.
         tries: attempts per call before a transient failure becomes final.
         timeout: seconds for one call, from connecting to the last byte.
         headers: further headers of every request; their values count as secret.
+        batch: go through the provider's batch API, at half the price and within a day: requests are gathered into files
+            instead of being called one by one. True, or a `Batch` that says how.
+        price: of single calls, in US dollars per million tokens; by default what genai-prices lists for URL and model.
 
     Raises:
         ConfigError: no key for an endpoint that needs one, a URL that is none, or a line break in a header.
@@ -58,12 +64,14 @@ class OpenAITeacher:
         api_key: str | None = None,
         sampling: Sampling | None = None,
         native_schema: bool = True,
-        max_in_flight: int = 256,
+        max_in_flight: int | None = None,
         tries: int = 8,
         timeout: float = 600.0,
         headers: Mapping[str, str] | None = None,
+        batch: Batch | bool = False,
+        price: Price | None = None,
     ) -> None:
-        if max_in_flight < 1 or tries < 1 or timeout <= 0:
+        if (max_in_flight is not None and max_in_flight < 1) or tries < 1 or timeout <= 0:
             raise ConfigError("max_in_flight and tries must be at least 1, timeout must be positive")
         self.model = model
         self._endpoint = endpoint(base_url, api_key, headers or {})
@@ -77,7 +85,23 @@ class OpenAITeacher:
         self.sampling = sampling or Sampling()
         self.native_schema = native_schema
         self.identity = f"{name}#{model}"
-        self.limits = Limits(name, max_in_flight, tries)
+        self.limits = Limits(name, max_in_flight or 256, tries)
+        self.price, self.price_factor = price, 1.0
+        self._batches: Batches | None = None
+        if batch:
+            from synthkd.teachers.batch import PRICE_FACTOR, Batch, Batches
+
+            options = batch if isinstance(batch, Batch) else Batch()
+            self._batches = Batches(
+                self.identity,
+                self._endpoint,
+                body=self.body,
+                refusal=self._refusal,
+                in_flight=max_in_flight or options.most_lines,
+                options=options,
+            )
+            self.limits, self.price_factor = self._batches.limits, PRICE_FACTOR
+            self.generate_named, self.watch = self._batches.draw, self._batches.watch
 
     def __repr__(self) -> str:
         return f"OpenAITeacher({self.model!r}, base_url={self._endpoint.name!r})"
@@ -90,6 +114,8 @@ class OpenAITeacher:
             TeacherUnavailable: 401, 403, 404, or the account has no credit left.
             TeacherError: any other refusal of this one request, such as a 400.
         """
+        if self._batches is not None:
+            return await self._batches.generate(request, n)
         session, name = await self._connected(), self._endpoint.name
         body = orjson.dumps(self.body(request, n))
         try:
@@ -136,6 +162,8 @@ class OpenAITeacher:
 
     async def aclose(self) -> None:
         """Close the connections; the next call opens new ones."""
+        if self._batches is not None:
+            await self._batches.aclose()
         session = self._sessions.pop(asyncio.get_running_loop(), None)
         if session is not None:
             await session.close()

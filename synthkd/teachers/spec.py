@@ -2,6 +2,8 @@
 
 openai:MODEL            OpenAI's endpoint, or the one in OPENAI_BASE_URL
 openai:MODEL@URL        any OpenAI-compatible server
+openai-batch:MODEL[@URL]
+                        the same through the provider's batch API: half the price, within a day
 local:PATH_OR_ID        a transformers model on this machine
 tiny                    the small model that ships with synthkd, for trying and testing
 """
@@ -27,16 +29,16 @@ def teacher_from(spec: str) -> Teacher:
         from synthkd.teachers.tiny import TinyTeacher
 
         return TinyTeacher()
-    if kind == "openai" and rest:
+    if kind in ("openai", "openai-batch") and rest:
         from synthkd.teachers.openai import OpenAITeacher
 
         model, url = re.fullmatch(r"(.+?)(?:@(https?://.+))?", rest).groups()  # type: ignore[union-attr]
         if url is None and re.search(r"@.*(://|localhost|:\d+(/|\Z))", rest):
             raise UnknownTeacher(f"{kind}:{rest.partition('@')[0]}@...: the URL must begin with http:// or https://")
-        return OpenAITeacher(model, base_url=url)
+        return OpenAITeacher(model, base_url=url, batch=kind == "openai-batch")
     if kind == "local" and rest:
         from synthkd.teachers.local import LocalTeacher
 
         return LocalTeacher(rest)
     shown = spec.partition("@")[0]  # what follows may hold a password
-    raise UnknownTeacher(f"{shown!r} names no teacher; expected one of: {FORMS}")
+    raise UnknownTeacher(f"{shown!r} names no teacher; expected one of: {FORMS}, openai-batch:MODEL[@URL]")

@@ -49,6 +49,8 @@ def completions_in(body: dict[str, Any]) -> list[Completion]:
 
 def _completion(choice: dict[str, Any], usage: Usage, model: str | None) -> Completion:
     message = choice["message"]
+    if choice.get("finish_reason") == "error":  # some gateways wrap an upstream failure into a 200
+        raise ValueError("finish reason: error")
     content = message.get("content")
     if isinstance(content, list):  # some servers answer in parts
         content = "".join(part.get("text", "") for part in content)

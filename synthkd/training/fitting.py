@@ -34,11 +34,9 @@ class Settings:
     learning_rate: float
     batch_size: int
     accumulate: int
-    warmup: float
     max_length: int
     seed: int
     device: str | None
-    gradient_checkpointing: bool
 
     def check(self) -> None:
         """Refuse numbers that no training can have."""
@@ -59,9 +57,10 @@ def arguments(kind: type[Any], settings: Settings, scratch: Path, more: Mapping[
     """
     import torch
 
-    # transformers 5.2x renamed the field, and warns of the old name.
-    known = {field.name for field in fields(kind)}
-    checkpointing = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    # TRL recomputes activations unless told not to; transformers 5.2x renamed the field, and warns of the old name.
+    names = ("activation_checkpointing", "gradient_checkpointing")
+    known = [name for name in names if name in {field.name for field in fields(kind)}]
+    recomputing = {known[0]: False} if not set(names) & set(more) else {}
     on_gpu = torch.cuda.is_available() if settings.device is None else settings.device.startswith("cuda")
     chosen = {
         "output_dir": str(scratch),
@@ -70,13 +69,13 @@ def arguments(kind: type[Any], settings: Settings, scratch: Path, more: Mapping[
         "learning_rate": settings.learning_rate,
         "per_device_train_batch_size": settings.batch_size,
         "gradient_accumulation_steps": settings.accumulate,
-        "warmup_steps": settings.warmup,
+        "warmup_steps": 0.05,  # of all steps
         "lr_scheduler_type": "cosine",
         "max_length": None,  # rows that are too long were left out
         "seed": settings.seed,
         "use_cpu": not on_gpu,
         "bf16": on_gpu and torch.cuda.is_bf16_supported(),
-        checkpointing: settings.gradient_checkpointing,
+        **recomputing,
         "dataloader_pin_memory": on_gpu,
         "logging_steps": 1,
         "save_strategy": "no",

@@ -33,14 +33,12 @@ def dpo(
     learning_rate: float | None = None,
     batch_size: int = 8,
     accumulate: int = 1,
-    warmup: float = 0.05,
     max_length: int = 2048,
     lora: int | LoraConfig | None = None,
     seed: int = 0,
     chat_template: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
-    gradient_checkpointing: bool = False,
     quiet: bool = False,
     trl: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -49,13 +47,11 @@ def dpo(
     The reference's log-probabilities are computed once, before training, so only one model is in memory.
 
     Args:
-        dataset: Rows with `prompt`, `chosen` and `rejected`: the folder of `run.save`, a Parquet file, a
-            `datasets.Dataset`, or `Preference` records.
-        student: A folder, an id on the Hub, or `(model, tokenizer)`, which is then trained in place. Best one that has
-            learned by `sft` already.
+        dataset: `prompt`, `chosen` and `rejected`: as for `sft`, or `Preference` records.
+        student: As for `sft`; best one that has learned by it already.
         out: The folder to write; one that training made before is replaced.
         beta: How strongly the student is held to the reference; greater is nearer to it.
-        learning_rate: Highest rate, after warm-up; by default 1e-6, and 1e-5 for LoRA. Tiny models want more.
+        learning_rate: Highest rate, between warm-up and cosine; by default 1e-6, LoRA 1e-5. Tiny models want more.
         max_length: Tokens of prompt and completion; a pair of which one is longer is left out and counted.
         trl: Fields of `trl.DPOConfig` that come before all of these, such as `loss_type`.
 
@@ -74,9 +70,7 @@ def dpo(
     if not beta > 0:
         raise ConfigError(f"beta={beta}: expected more than 0, such as 0.1")
     rate = learning_rate if learning_rate is not None else 1e-5 if lora else 1e-6
-    settings = Settings(
-        epochs, max_steps, rate, batch_size, accumulate, warmup, max_length, seed, device, gradient_checkpointing
-    )
+    settings = Settings(epochs, max_steps, rate, batch_size, accumulate, max_length, seed, device)
     settings.check()
     rows = load(dataset, PREFERENCES)
     adapters = lora_config(lora)

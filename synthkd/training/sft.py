@@ -31,14 +31,12 @@ def sft(
     learning_rate: float | None = None,
     batch_size: int = 8,
     accumulate: int = 1,
-    warmup: float = 0.05,
     max_length: int = 2048,
     lora: int | LoraConfig | None = None,
     seed: int = 0,
     chat_template: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
-    gradient_checkpointing: bool = False,
     quiet: bool = False,
     trl: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -47,36 +45,31 @@ def sft(
     A column `weight` counts: each token's loss is multiplied by its row's weight over the mean weight.
 
     Args:
-        dataset: Rows with `prompt` and `completion`: the folder of `run.save`, a Parquet file, a `datasets.Dataset`, or
-            `Demonstration` records.
+        dataset: `prompt` and `completion`: a folder of `run.save`, a Parquet file, a dataset, or records.
         student: A folder, an id on the Hub, or `(model, tokenizer)`, which is then trained in place.
         out: The folder to write; one that training made before is replaced.
         epochs: Passes over the rows; `max_steps`, if given, ends training earlier or later.
-        learning_rate: Highest rate, after warm-up; by default 2e-5, and 2e-4 for LoRA. Tiny models want more.
+        learning_rate: Highest rate, between warm-up and cosine; by default 2e-5, LoRA 2e-4. Tiny models want more.
         batch_size: Rows in memory at a time; `accumulate` batches make one step.
-        warmup: Steps of rising learning rate: a share below 1, a number from 1 up. It falls as a cosine afterwards.
         max_length: Tokens of prompt and completion; longer rows are left out and counted, never cut.
         lora: Rank of low-rank adapters, or peft's configuration; they are merged into what is written.
         chat_template: Jinja text in place of the tokenizer's own. A tokenizer without one gets `PLAIN_TEMPLATE`.
         device: `cpu` or `cuda`; by default the GPU if there is one.
         dtype: Of the weights in training; by default float32, under bfloat16 autocast on a GPU.
-        trl: Fields of `trl.SFTConfig` that come before all of these.
+        trl: Fields of `trl.SFTConfig` that come before all of these, such as `gradient_checkpointing`.
 
     Returns:
-        The folder: weights, tokenizer, `training.json` with settings and the loss of every step, `loss.png`.
+        The folder: weights, tokenizer, `training.json` (settings, the loss of every step), `loss.png`.
 
     Raises:
         ConfigError: An argument is wrong, or the student cannot be loaded or would never learn to stop.
         DataError: The dataset lacks a column or has no row short enough.
         MissingExtra: trl or torch is not installed.
 
-    Reference: Hinton et al. 2015, Distilling the Knowledge in a Neural Network, arXiv:1503.02531; Kim and Rush 2016,
-        Sequence-Level Knowledge Distillation, arXiv:1606.07947.
+    Reference: Kim and Rush 2016, Sequence-Level Knowledge Distillation, arXiv:1606.07947.
     """
     rate = learning_rate if learning_rate is not None else 2e-4 if lora else 2e-5
-    settings = Settings(
-        epochs, max_steps, rate, batch_size, accumulate, warmup, max_length, seed, device, gradient_checkpointing
-    )
+    settings = Settings(epochs, max_steps, rate, batch_size, accumulate, max_length, seed, device)
     settings.check()
     rows = load(dataset, DEMONSTRATIONS)
     adapters = lora_config(lora)

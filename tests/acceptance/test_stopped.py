@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -171,11 +172,13 @@ def test_a_second_ctrl_c_is_no_worse_than_the_first(serve: Serve, start: Start, 
 def test_a_second_process_on_one_folder_is_turned_away_and_the_first_is_unharmed(
     serve: Serve, start: Start, tmp_path: Path
 ) -> None:
-    server = serve(lambda call: Served(call.echo, delay=0.05))
+    turned_away = threading.Event()
+    server = serve(lambda call: Served(call.echo, until=turned_away))
     first = start(tmp_path / "run", server.url, records=20, width=4)
     server.wait_for(4)
     second = start(tmp_path / "run", server.url, records=20, width=4)
     _, err = second.communicate(timeout=30)
+    turned_away.set()
     assert second.returncode == 1
     assert "RunLocked" in err
     assert f"{tmp_path / 'run'} is in use by another process" in err

@@ -27,9 +27,8 @@ def test_chosen_and_rejected_follow_the_same_prompt(
         assert tokenizer.decode(row["chosen_ids"]) == f"{pair.chosen}<|end|>"
         assert tokenizer.decode(row["rejected_ids"]) == f"{pair.rejected}<|end|>"
     batch = next(iter(trainer.get_train_dataloader()))
-    prompts = [
-        ids[: int(mask.argmax())].tolist() for ids, mask in zip(*map(batch.get, ("input_ids", "completion_mask")))
-    ]
+    both = zip(batch["input_ids"], batch["completion_mask"], strict=True)
+    prompts = [ids[: int(mask.argmax())].tolist() for ids, mask in both]
     assert prompts[:4] == prompts[4:]
 
 

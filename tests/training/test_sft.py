@@ -70,7 +70,7 @@ def test_only_the_last_turn_of_a_conversation_is_learned(
 def test_a_student_learns_what_it_is_told_and_stops_by_itself(student: Path, tmp_path: Path) -> None:
     told = [Demonstration(prompt=p, completion=c) for p, c in (("Tom", "Yes."), ("France?", "Paris."), ("3 + 4", "7"))]
     before = LocalTeacher(student).identity
-    out = training.sft(told, student, tmp_path / "out", epochs=60, learning_rate=5e-3, warmup=0.1, quiet=True)
+    out = training.sft(told, student, tmp_path / "out", epochs=60, learning_rate=5e-3, quiet=True)
     assert answers(out, [r.instruction for r in told]) == [(r.completion, "stop") for r in told]
     assert LocalTeacher(out).identity != before
     found = report(out)
@@ -194,6 +194,7 @@ def test_the_end_of_the_assistants_turn_becomes_a_stop_token_of_the_student(
         ({"batch_size": 0}, "batch_size=0: expected at least 1"),
         ({"lora": 0}, "lora=0"),
         ({"trl": {"learning_rat": 1}}, "SFTConfig refuses its arguments"),
+        ({"epochs": 0}, "epochs=0: expected more than 0"),
     ],
 )
 def test_wrong_arguments_are_heard_before_training(

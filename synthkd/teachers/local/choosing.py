@@ -69,7 +69,7 @@ def draw(logits: Tensor, rows: Sequence[Row]) -> Tensor:
     chances = (logits / heat[:, None]).softmax(-1)
     index = None
     if any(row.plan.top_p < 1 or row.plan.top_k for row in rows):
-        chances, index = _likeliest(chances, rows)
+        chances, index = likeliest(chances, rows)
     summed = chances.cumsum(-1)
     uniform = torch.tensor(numbers, device=logits.device)
     found = torch.searchsorted(summed, uniform[:, None] * summed[:, -1:], right=True)
@@ -79,7 +79,7 @@ def draw(logits: Tensor, rows: Sequence[Row]) -> Tensor:
     return torch.where(cold, greedy, drawn)
 
 
-def _likeliest(chances: Tensor, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+def likeliest(chances: Tensor, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
     """Chances in falling order, 0 outside of `top_k` and `top_p`, and the tokens that they belong to."""
     import torch
 
@@ -89,14 +89,15 @@ def _likeliest(chances: Tensor, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
     counted = top_k < size
     for width in (min(256, size), size):  # the likeliest 256 nearly always suffice; sorting all is slow
         best, index = chances.topk(width, dim=-1)
-        if width == size or bool(torch.where(counted, top_k <= width, best.sum(-1, keepdim=True) >= top_p).all()):
+        reached = (top_p < 1) & (best.sum(-1, keepdim=True) >= top_p)
+        if width == size or bool(torch.where(counted, top_k <= width, reached).all()):
             break
     ranks = torch.arange(width, device=chances.device)
     left = best.masked_fill(ranks >= top_k, 0.0)
     # With both, the mass of `top_p` is that of what `top_k` has left, as in transformers.
     mass = torch.where(counted, left.sum(-1, keepdim=True), 1.0)
     before = left.cumsum(-1) - left
-    return left.masked_fill((before >= top_p * mass) & (ranks > 0), 0.0), index
+    return left.masked_fill((top_p < 1) & (before >= top_p * mass) & (ranks > 0), 0.0), index
 
 
 def penalise(logits: Tensor, row: Row) -> None:

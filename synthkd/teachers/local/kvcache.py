@@ -50,8 +50,9 @@ class _Buffer:
         grown = []
         for old, like in stored:
             height = max(rows, 0 if old is None else old.shape[0])
-            new = like.new_zeros((height, like.shape[1], places, like.shape[3]))  # zeros: masked places must be finite
+            new = like.new_empty((height, like.shape[1], places, like.shape[3]))
             if old is not None:
+                new[: self.rows, :, :shift] = 0  # padding is masked, and must be finite for that
                 new[: self.rows, :, shift : shift + self.length] = old[: self.rows, :, : self.length]
             grown.append(new)
         self.keys, self.values = grown
