@@ -18,6 +18,9 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+bench: $(READY)
+	$(BIN)/python -m benchmarks.bench $(BENCH)
+
 wheel: $(READY)
 	$(BIN)/python tests/wheel.py
 

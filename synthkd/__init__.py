@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from synthkd.ask import Ask, Strategy
+    from synthkd.prices import Price
     from synthkd.prompt import Prompt
     from synthkd.record import Candidates, Demonstration, Instruction, Preference, Record
     from synthkd.request import Completion, Message, Policy, Request, Sampling, Teacher
@@ -25,6 +26,7 @@ _HOMES = {
     "Message": "request",
     "Policy": "request",
     "Preference": "record",
+    "Price": "prices",
     "Prompt": "prompt",
     "Record": "record",
     "Request": "request",
@@ -45,6 +47,7 @@ __all__ = [
     "Message",
     "Policy",
     "Preference",
+    "Price",
     "Prompt",
     "Record",
     "Request",

@@ -19,6 +19,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
 
 from synthkd.admission import Admission
+from synthkd.budget import Budget
 from synthkd.errors import (
     ConfigError,
     ParseError,
@@ -44,11 +45,12 @@ _GIVE_UP_AFTER = 16
 
 
 class Switchboard:
-    """What all asks of a run share: the journal, a line per endpoint, and the calls in flight."""
+    """What all asks of a run share: the journal, the budget, a line per endpoint, and the calls in flight."""
 
-    def __init__(self, journal: Journal, counters: Counters) -> None:
+    def __init__(self, journal: Journal, counters: Counters, budget: Budget | None = None) -> None:
         self.journal = journal
         self.counters = counters
+        self.budget = budget or Budget()
         self._lines: dict[str, Admission] = {}
         self._failures: Counter[str] = Counter()
         self._answered: set[str] = set()
@@ -118,15 +120,18 @@ class Switchboard:
         while len(completions) < len(draws):  # some servers answer a request for n with fewer choices
             rest = draws[len(completions) :]
             began = time.monotonic()
-            got = (await self._admitted(teacher, request, len(rest)))[: len(rest)]
+            with await self.budget.reserve(teacher, request, len(rest)) as reserved:
+                got = (await self._admitted(teacher, request, len(rest)))[: len(rest)]
+                costs = reserved.settle(got)
             if not got:
                 raise TeacherError(f"{teacher.identity} answered without any choice")
             rows = [(key, index, completion) for (key, index), completion in zip(rest, got, strict=False)]
-            await self.journal.record(rows, source, request, time.monotonic() - began)
-            for completion in got:
+            await self.journal.record(rows, source, request, time.monotonic() - began, costs)
+            for completion, cost in zip(got, costs, strict=True):
                 self.counters.calls += 1
                 self.counters.prompt_tokens += completion.usage.prompt_tokens
                 self.counters.completion_tokens += completion.usage.completion_tokens
+                self.counters.cost += cost or 0.0
             completions += got
         return completions
 

@@ -1,28 +1,27 @@
 """How many calls an endpoint takes at a time: the only place that guesses it, from what comes back.
 
-Counts are kept per round, which is as many calls coming back as the limit allows, about one round trip. Only rounds in
-which the limit was reached say something about it, so a few callers neither raise nor lower it.
+Counts are kept per round: as many calls coming back as the limit allows, so about one round trip. Only rounds in which
+the limit was reached say something about it; a few callers neither raise nor lower it.
 
-- **Climbing.** Each answer adds to the limit, so that it doubles per round; near a ceiling that was met before, it
-  grows by 1, 2, 4, ... up to an eighth per round instead.
-- **Refusals** (429, 5xx, timeouts) beyond those that are excused: growth stops, and every refused call takes its place
-  with it. The places left are those whose calls were accepted, so the limit lands on the ceiling, whether that is one
-  of calls at a time or of calls per second. It never falls below a quarter, or below what was held without refusals
-  before this climb, in one round trip; refusals of calls sent before such a round ended are old news and do not count.
-- **Excuses.** A share of refusals that comes at any load must not lower the limit. At first a tenth is excused; where
-  refusals go on although the limit was cut, it is lowered by a fifth for a moment: as many there means that they do not
-  depend on load, so they are excused and the limit comes back; fewer means that they do, and nothing is excused.
-- **Latency.** Little's law gives what a limit yields: limit / mean latency. A limit half as high again that yields
-  less than 5 % more is taken back. Where the yield at the held limit falls to half, two thirds of the limit are tried,
-  and kept if they yield as much.
-- **Holding.** Between climbs the limit rests for 2, 4, ... 32 rounds, longer after each climb that found nothing; and
-  where a refusal asked for silence (Retry-After), for twenty times as long as that, because the next one costs it again.
+- **Climbing.** Answers add to the limit: it doubles per round up to half of the last ceiling (the first time up to the
+  cap), and beyond that grows by 1, 2, 4, ... and at most an eighth per round.
+- **Refusals** (429, 5xx, timeouts) beyond the excused ones stop the growth, and each takes its place with it for good.
+  What is left are the places of the calls that were accepted, so the limit lands on the ceiling, be it one of calls at
+  a time or of calls per second. In one round trip it falls to a quarter at the least, and not below what was held
+  without refusals before this climb; refusals of calls sent before the cut are old news.
+- **Excuses.** Refusals that come at any load must not lower the limit. A tenth is excused at first. Where refusals go
+  on after a cut, a limit a fifth lower is tried: with as many there they are excused and the limit comes back; with
+  fewer they are load, and nothing is excused.
+- **Latency.** By Little's law a limit yields limit / mean latency answers per second. Where latency grows while
+  climbing, and a steady limit does not yield 5 % more than one two thirds of it, or where the yield has halved, lower
+  limits are tried, down to the least that yields as much.
+- **Holding.** Between climbs the limit rests for 2, 4, ... 32 rounds, longer after each that found nothing; and for
+  twenty times the silence (Retry-After) that the last refusal cost.
 
-Invariant: 1 <= limit <= the user's cap. Nothing here waits, looks at a clock or does input or output.
+Invariant: 1 <= limit <= the user's cap. Nothing here waits, reads a clock, or does input or output.
 
-Reference: Chiu and Jain 1989 (raise by adding, lower in proportion); TCP slow start and its threshold (RFC 5681);
-Brakmo and Peterson 1995 (Vegas) and Cardwell et al. 2016 (BBR): judge by delivery and delay, not by loss alone;
-Netflix's concurrency-limits (the same for request concurrency).
+Reference: Chiu and Jain 1989 (raise by adding, lower in proportion); RFC 5681 (slow start); Vegas 1995, BBR 2016 and
+Netflix's concurrency-limits (judge by delivery and delay, not by loss alone).
 """
 
 from __future__ import annotations
@@ -32,31 +31,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 _START = 64
-_SHORTEST = 8
-"""Calls that make a round at the least."""
-_ENOUGH = 256
-"""Calls over which latencies are averaged before the limit goes down for them."""
-_GAIN = 1.05
-_APART = 1.5
-"""A limit must be so many times another before their yields are compared, and yield `_GAIN` times as much."""
+_SHORTEST = 8  # calls that make a round at the least
+_ENOUGH = 256  # calls over which latency is averaged before a limit goes down for it
+_APART = 1.5  # limits so many times apart are compared; the higher one must yield
+_GAIN = 1.05  # so many times as much
 _EXCUSED = 0.1
-_LOAD = 0.25
-"""Share of refusals from which they are taken for load without any test."""
-_EVIDENCE = 6
-"""Refusals from which a share is worth testing."""
+_LOAD = 0.25  # a share of refusals that needs no test
+_EVIDENCE = 6  # refusals that are worth a test
 _MOST_CUT = 4
-_LOWER = 0.8
-_EASED = 0.67
+_LOWER = 0.8  # of the limit, where refusals are tested
+_EASED = 0.67  # of the limit, where latency is; it must yield
+_AS_MUCH = 0.93  # of what the higher one did
 _SLOWER = 2.0
-_AS_MUCH = 0.85
 _LONGEST_HOLD = 32
 _SILENCES = 20
 
 
 @dataclass(slots=True)
 class _Tally:
-    """What came back."""
-
     answers: int = 0
     refusals: int = 0
     seconds: float = 0.0
@@ -71,10 +63,6 @@ class _Tally:
     def count(self) -> int:
         return self.answers + self.refusals
 
-    @property
-    def share(self) -> float:
-        return self.refusals / max(self.count, 1)
-
 
 class Capacity:
     """The adaptive limit of one endpoint.
@@ -88,33 +76,23 @@ class Capacity:
         self.cap = cap
         self.limit = max(1, min(start, cap))
         """How many calls may be on their way now."""
+        # The judge decides about the limit, once so many rounds have settled it and so many calls are in the tally.
         self._judge: Callable[[float], None] = self._climbing
-        """What becomes of the limit, once `_settle` rounds have passed and `_need` calls are in `_tally`."""
         self._settle = self._need = 0
         self._tally = _Tally()
-        self._growth = 1.0
-        """What an answer adds to the limit."""
-        self._fraction = 0.0
+        self._growth, self._fraction = 1.0, 0.0  # what an answer adds to the limit
         self._step = 1
-        self._easy = cap
-        """Up to here the limit doubles; half of the last ceiling."""
-        self._good = 0
-        """The limit that was held without a refusal before this climb, or 0."""
-        self._height = self._cut_from = 0
-        """The limit from which refusals have been lowering it."""
-        self._best = (0, 0.0)
-        """A limit and its yield, which higher ones must beat."""
-        self._measured = False
+        self._easy = cap  # up to here the limit doubles
+        self._good = 0  # what was held without a refusal before this climb
+        self._height = self._cut_from = 0  # where refusals began to lower the limit, and in this round
+        self._best = (0, 0.0)  # a limit and its yield
         self._held = _Tally()
-        self._hold = 2
-        self._left = 0
-        self._climbed_from = self.limit
-        self._not_before = 0.0
+        self._hold, self._left, self._not_before = 2, 0, 0.0
+        self._climbed_from, self._floor = self.limit, 1
         self._excused = self._most_excused = _EXCUSED
-        self._tested = False
+        self._tested = self._reached = self._braked = self._measured = False
         self._untried, self._share, self._yielded = self.limit, 0.0, 0.0
-        self._news = 0.0
-        """Refusals of calls sent before this do not count."""
+        self._news = 0.0  # calls sent before this, under a higher limit, do not count
         self._open()
 
     def answered(self, seconds: float, in_flight: int, now: float) -> None:
@@ -125,11 +103,12 @@ class Capacity:
             in_flight: calls on their way, this one included.
             now: the time on any clock that only goes forward.
         """
+        if now - seconds < self._news:
+            return
         mine = self._round
         mine.answers += 1
         mine.seconds += seconds
-        if in_flight >= self.limit:
-            self._reached = True
+        self._reached = self._reached or in_flight >= self.limit
         if self._growth and self._reached and self.limit < self.cap:
             self._fraction += self._growth
             if self._fraction >= 1.0:
@@ -142,17 +121,14 @@ class Capacity:
         """The endpoint refused a call, failed, or did not answer in time.
 
         Args:
-            seconds: how long the call took.
-            in_flight: calls on their way, this one included.
-            now: the time on the clock that `answered` is given.
+            seconds, in_flight, now: as for an answer.
             silence: for how many seconds the endpoint asked to be left alone.
         """
         if now - seconds < self._news:
             return
         mine = self._round
         mine.refusals += 1
-        if in_flight >= self.limit:
-            self._reached = True
+        self._reached = self._reached or in_flight >= self.limit
         if silence and not self._tested:  # it says what it means; nothing is excused before a test says otherwise
             self._excused = self._most_excused = self._allowed = 0.0
         if mine.refusals > self._allowed:
@@ -164,11 +140,9 @@ class Capacity:
             self._turn(now)
 
     def _brake(self) -> None:
-        """More refusals than are excused: no growth, and one more round trip in which each takes its place along."""
-        self._braked = True
-        self._growth = 0.0
+        """More refusals than are excused: no growth, and one more round trip in which each takes its place with it."""
+        self._braked, self._growth, self._cut_from = True, 0.0, self.limit
         self._height = max(self._height, self.limit)
-        self._cut_from = self.limit
         self._floor = min(max(self.limit // _MOST_CUT, self._good, 1), self.limit)
         self._length = self._round.count + max(self.limit, _SHORTEST)
 
@@ -178,7 +152,6 @@ class Capacity:
         self._at = self.limit
         self._length = max(self.limit, _SHORTEST)
         self._reached = self._braked = False
-        self._floor = 1
         share = max(self._excused, 2 * self._share) if self._judge == self._excusing else self._excused
         expected = share * self._length
         self._allowed = expected + 3 * math.sqrt(expected)
@@ -186,22 +159,24 @@ class Capacity:
     def _turn(self, now: float) -> None:
         """A round is over."""
         mine = self._round
+        share, before = mine.refusals / mine.count, self._cut_from if self._braked else self._at
         if self._braked:
-            self._news = now
             self._held.add(mine)
             if mine.answers:  # where nothing is answered at all, that is an outage and says nothing about a ceiling
                 self._easy = max(self._cut_from // 2, 1)
-            self._refuse(mine.share, now)
+            self._refuse(share, now)
         elif self._reached:
             self._held.add(mine)
             if self._judge != self._excusing:
-                self._excused = min(self._most_excused, self._excused + 0.1 * (mine.share - self._excused))
+                self._excused = min(self._most_excused, self._excused + 0.1 * (share - self._excused))
             self._left -= 1
             self._settle -= 1
             if self._settle < 0:
                 self._tally.add(mine)
-                if self._tally.count >= self._need:
-                    self._judge(now)
+            if self._settle < 0 and self._tally.count >= self._need:
+                self._judge(now)
+        if self.limit < before:
+            self._news = now
         self._open()
 
     def _refuse(self, share: float, now: float) -> None:
@@ -215,7 +190,7 @@ class Capacity:
             self._settle = self._left = 0
             self._not_before = now
         elif self._held.refusals >= _EVIDENCE and (first or self._judge == self._holding):
-            self._test(self._held.share)
+            self._test()
         else:
             self._holds()
         self._good = 0
@@ -229,17 +204,14 @@ class Capacity:
         self._tally = _Tally()
 
     def _climbs(self) -> None:
-        self._step = 1
-        self._height = 0
+        self._step, self._height = 1, 0
         self._become(self._climbing, 0, 0)
         self._grow()
 
     def _grow(self) -> None:
-        if self.limit < self._easy:
-            more = min(self.limit, self._easy - self.limit)
-        else:
-            more = self._step
-            self._step = min(2 * self._step, max(self.limit // 8, 1))
+        more = min(self.limit, self._easy - self.limit)
+        if more <= 0:
+            more, self._step = self._step, min(2 * self._step, max(self.limit // 8, 1))
         self._growth = more / max(self.limit, _SHORTEST)
 
     def _climbing(self, now: float) -> None:
@@ -258,23 +230,19 @@ class Capacity:
             self._grow()
 
     def _looking_again(self, now: float) -> None:
-        """Latency grew while climbing, and what comes back then was sent at a lower limit: look again at a steady one."""
+        """Latency grew while climbing, but the calls were sent at a lower limit: look again at a steady one."""
         here = self._yield()
-        if here >= _GAIN * self._best[1]:
+        if here < _GAIN * self._best[1]:
+            self._ease(here)
+        else:
             self._best = (self.limit, here)
             self._become(self._climbing, 0, 0)
             self._grow()
-        else:
-            self.limit = self._easy = self._best[0]
-            self._holds()
 
     def _holds(self) -> None:
-        self._growth = 0.0
         self._hold = 2 if self.limit > 1.1 * self._climbed_from else min(2 * self._hold, _LONGEST_HOLD)
-        self._climbed_from = self.limit
-        self._left = self._hold
-        self._measured = False
-        self._held = _Tally()
+        self._left, self._climbed_from = self._hold, self.limit
+        self._growth, self._measured, self._held = 0.0, False, _Tally()
         self._become(self._holding, 1, 0)
 
     def _holding(self, now: float) -> None:
@@ -288,46 +256,43 @@ class Capacity:
             self._best = (self.limit, self._best[1] + 0.2 * (here - self._best[1]))
             self._tally = _Tally()
         if self._held.refusals >= _EVIDENCE and self._easy < self.cap:
-            self._test(self._held.share)
+            self._test()
         elif self._left <= 0 and now >= self._not_before and self.limit < self.cap:
             if not self._measured:
                 self._best = (self.limit, here)
             self._good = 0 if self._held.refusals else self.limit
             self._climbs()
 
-    def _test(self, share: float) -> None:
+    def _test(self) -> None:
         """Are there as many refusals at a lower limit?"""
-        self._untried, self._share = self.limit, share
-        self._growth = 0.0
-        self.limit = max(1, int(self.limit * _LOWER))
-        self._become(self._excusing, 1, math.ceil(_EVIDENCE / share))
+        self._untried, self._share = self.limit, self._held.refusals / self._held.count
+        self._growth, self.limit = 0.0, max(1, int(self.limit * _LOWER))
+        self._become(self._excusing, 1, math.ceil(_EVIDENCE / self._share))
 
     def _excusing(self, now: float) -> None:
-        here = self._tally.share
-        if self._tally.refusals >= max(2, self._share * self._tally.count / 3):
-            self._excused = min(here, _LOAD)
+        seen = self._tally
+        if seen.refusals >= max(2, self._share * seen.count / 3):
+            self._excused = min(seen.refusals / seen.count, _LOAD)
             self._most_excused = 1.5 * self._excused
             self.limit = min(max(self._untried, self._height), self.cap)
-            self._easy = self.cap
-            self._best = (0, 0.0)
-            self._climbed_from = self.limit
-            self._held = _Tally()
+            self._easy, self._climbed_from = self.cap, self.limit
+            self._best, self._held = (0, 0.0), _Tally()
             self._climbs()
         else:
             self._excused = self._most_excused = 0.0
             self.limit = self._untried
             self._holds()
 
-    def _ease(self, here: float) -> None:
+    def _ease(self, enough: float) -> None:
         """Would fewer calls at a time yield as much?"""
-        self._untried, self._yielded = self.limit, here
+        self._untried, self._yielded = self.limit, enough
         self.limit = max(1, int(self.limit * _EASED))
-        self._become(self._easing, 3, _ENOUGH)
+        self._become(self._easing, 2, _ENOUGH)
 
     def _easing(self, now: float) -> None:
-        here = self._yield()
-        if here >= _AS_MUCH * self._yielded and self.limit > 1:
-            self._ease(here)
+        if self._yield() >= _AS_MUCH * self._yielded and self.limit > 1:
+            self._ease(self._yielded)
         else:
-            self.limit = self._untried
+            self.limit = self._easy = self._untried
             self._holds()
+            self._best, self._measured = (self.limit, self._yielded), True

@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS calls (
     id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, source INTEGER NOT NULL, sample INTEGER NOT NULL, request TEXT,
     text TEXT NOT NULL, reasoning TEXT, finish_reason TEXT, other TEXT,
     prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
-    reasoning_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, seconds REAL, created REAL NOT NULL);
+    reasoning_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, seconds REAL, created REAL NOT NULL, cost REAL);
 CREATE TABLE IF NOT EXISTS stages (
     number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, strategy TEXT NOT NULL, input TEXT NOT NULL,
     complete INTEGER NOT NULL DEFAULT 0, seconds REAL);
@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS rows (
     stage INTEGER NOT NULL, position INTEGER NOT NULL, k INTEGER NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL,
     body TEXT NOT NULL, sources TEXT NOT NULL, PRIMARY KEY (stage, position, k)) WITHOUT ROWID;
 """
-_VERSION = 1
+_VERSION = 2
 _FULL = 4096
 """Rows that may wait for a commit before whoever puts more is made to wait."""
 

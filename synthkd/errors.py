@@ -103,12 +103,21 @@ class TeacherError(RecordError):
 class Transient(TeacherError):
     """A failure that another try may cure (408, 409, 429, 5xx, a timeout, a reset)."""
 
-    def __init__(self, message: str, *, retry_after: float | None = None, unreachable: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        unreachable: bool = False,
+        status: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         """Seconds for which the endpoint asked for silence."""
         self.unreachable = unreachable
         """Whether no connection came about at all."""
+        self.status = status
+        """The HTTP status, where there was an answer."""
 
 
 class RunError(SynthKDError):

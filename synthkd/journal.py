@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import orjson
 
+from synthkd.budget import Spent
 from synthkd.database import Database
 from synthkd.request import Completion, Request, Usage
 
 _INSERT = (
     "INSERT OR IGNORE INTO calls (key, source, sample, request, text, reasoning, finish_reason, other, prompt_tokens,"
-    " completion_tokens, reasoning_tokens, cached_tokens, seconds, created) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    " completion_tokens, reasoning_tokens, cached_tokens, seconds, created, cost)"
+    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+_SPENT = (
+    "SELECT s.teacher, COUNT(*), SUM(c.prompt_tokens), SUM(c.completion_tokens), MAX(c.completion_tokens), SUM(c.cost)"
+    " FROM calls c JOIN sources s ON s.id = c.source GROUP BY s.teacher, c.cost IS NULL"
 )
 _SELECT = (
     "SELECT text, reasoning, finish_reason, other, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens"
@@ -54,17 +61,30 @@ class Journal:
         more = orjson.loads(other) if other else {}
         return Completion(text, reasoning, finish_reason, usage=Usage(*usage), **_frozen(more))
 
+    def spent(self) -> list[Spent]:
+        """What every call so far took, by teacher; reads the whole journal."""
+        return [Spent(*row) for row in self._database.read(_SPENT)]
+
     async def record(
         self,
         drawn: Sequence[tuple[bytes, int, Completion]],
         source: int,
         request: Request[Any],
         seconds: float,
+        costs: Sequence[float | None] = (),
     ) -> None:
-        """Put completions on disk, each with its key and sample index, and return once they are there."""
+        """Put completions on disk, each with its key and sample index, and return once they are there.
+
+        Args:
+            drawn: key, sample index and completion of each draw.
+            source: the number of their provenance.
+            request: what was asked.
+            seconds: how long the call took, all of its tries included.
+            costs: US dollars of each draw; None, or nothing at all, where the price is unknown.
+        """
         now = time.time()
         asked: bytes | None = orjson.dumps(request.messages)
-        for key, sample, completion in drawn:
+        for (key, sample, completion), cost in zip_longest(drawn, costs):
             usage = completion.usage
             self._database.put(
                 _INSERT,
@@ -83,6 +103,7 @@ class Journal:
                     usage.cached_tokens,
                     seconds,
                     now,
+                    cost,
                 ),
             )
             asked = None  # the messages stand with the first draw of a call only

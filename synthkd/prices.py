@@ -1,7 +1,7 @@
 """What a teacher's tokens cost: the only place that knows prices, the caller's own or those of genai-prices.
 
-Invariant: a price that nobody knows is None, never a guess and never 0; nothing here touches the network. An endpoint on
-this machine counts as unknown as well, for it may be a proxy that somebody pays for.
+Invariant: a price that nobody knows is None, never a guess and never 0; nothing here touches the network. An endpoint
+on this machine counts as unknown as well, for it may be a proxy that somebody pays for.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ FREE = Price(0.0, 0.0)
 def price_of(teacher: Teacher) -> Price | None:
     """What a teacher's tokens cost, or None where nobody knows.
 
-    In this order: the teacher's own attribute `price`, nothing for a model in this process, and the list of genai-prices
-    for the provider's URL and the model (standard prices: for prompts so long that a provider charges more, they are too
-    low). All of it times the attribute `price_factor`, where a teacher has one (0.5 for batches).
+    In this order: the teacher's own attribute `price`, nothing for a model in this process, and what genai-prices lists
+    for the provider's URL and the model (standard prices: for prompts so long that a provider charges more, they are
+    too low). All of it times the attribute `price_factor`, where a teacher has one (0.5 for batches).
     """
     price: Price | None = getattr(teacher, "price", None)
     if price is None:
@@ -101,7 +101,11 @@ def _listed(url: str, model: str) -> Price | None:
 
 
 def _base(price: Decimal | TieredPrices | None) -> float | None:
-    return None if price is None else float(getattr(price, "base", price))
+    if price is None:
+        return None
+    from genai_prices.types import TieredPrices
+
+    return float(price.base if isinstance(price, TieredPrices) else price)
 
 
 def _public(url: str) -> bool:

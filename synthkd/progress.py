@@ -36,6 +36,8 @@ class Counters:
     """Invalid replies sent back with the validation error."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cost: float = 0.0
+    """US dollars paid by this process, for calls whose price is known."""
     finished: list[str] = field(default_factory=list)
     """One line for each finished stage."""
 
@@ -107,6 +109,8 @@ class _Meter:
         if c.repairs:
             parts.append(f"{c.repairs:,} repairs")
         parts.append(f"{tokens:,} tokens")
+        if c.cost:
+            parts.append(f"${c.cost:,.4f}" if c.cost < 1 else f"${c.cost:,.2f}")
         overall = c.done / max(now - self._began, 1e-9)
         if c.total and overall:
             parts.append(f"{_duration((c.total - c.done) / overall)} left")

@@ -26,7 +26,7 @@ _OPEN_THINK = re.compile(r"\A\s*+<think>(.*)\Z", re.DOTALL)
 _FENCE = re.compile(r"```[a-zA-Z]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
 _DAMAGE = re.compile(r"""("(?:[^"\\]|\\.)*+"?)|'((?:[^'\\]|\\.)*+)'?|\b(True|False|None)\b|,(?=\s*+[}\]])""", re.DOTALL)
 _QUOTES = re.compile(r'\\.|"', re.DOTALL)
-_NO_WORD = re.compile(r"\W+")
+_NO_WORD = re.compile(r"\\[nrtbf\\]|[^\w\\]+|\\")
 _WORDS = {"True": "true", "False": "false", "None": "null"}
 _REPAIRABLE = 8000
 """Characters of a damaged text that json-repair is given: its time grows with their square, on the run's loop."""

@@ -30,7 +30,8 @@ _DROPPED = (
 )
 _CALLS = (
     "SELECT s.teacher, s.prompt, s.sampling, COUNT(*), SUM(c.prompt_tokens), SUM(c.completion_tokens),"
-    " SUM(c.reasoning_tokens), SUM(c.cached_tokens), AVG(c.seconds) FROM calls c JOIN sources s ON s.id = c.source"
+    " SUM(c.reasoning_tokens), SUM(c.cached_tokens), AVG(c.seconds),"
+    " CASE WHEN COUNT(c.cost) = COUNT(*) THEN SUM(c.cost) END FROM calls c JOIN sources s ON s.id = c.source"
     " GROUP BY c.source ORDER BY c.source"
 )
 _EXAMPLES = (
@@ -75,6 +76,8 @@ class CallReport:
     cached_tokens: int
     seconds: float | None
     """Mean time of a call."""
+    cost: float | None
+    """US dollars; None where the price of any of them is unknown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from synthkd.ask import Ask, Strategy, Switchboard
+from synthkd.budget import Budget
 from synthkd.database import Database
 from synthkd.errors import ConfigError, RecordError, SynthKDError
 from synthkd.folder import Folder, resume_hint
@@ -49,10 +50,14 @@ class Run:
         roles: teachers by further names.
         seed: what every random choice derives from, together with the record's id.
         records_in_flight: how many records are worked on at a time; the endpoints' own limits hold beside it.
+        max_cost: US dollars that this folder may cost in all, over all processes that ever work in it.
+        max_calls: completions that may be drawn for it.
+        max_tokens: tokens of prompts and completions that they may take together.
         about: what the run's description should say of it, such as pipeline and options.
         quiet: no live view; by default it shows on a terminal.
 
     Raises:
+        ConfigError: `max_cost` is given, and a teacher's price is unknown.
         RunLocked: another process works in this folder.
         RunFolderError: the folder cannot be written, or its file is damaged.
     """
@@ -67,6 +72,9 @@ class Run:
         roles: Mapping[str, Teacher] | None = None,
         seed: int = 0,
         records_in_flight: int = 1024,
+        max_cost: float | None = None,
+        max_calls: int | None = None,
+        max_tokens: int | None = None,
         about: Mapping[str, Any] | None = None,
         quiet: bool = False,
     ) -> None:
@@ -75,6 +83,8 @@ class Run:
         named = {"teacher": teacher, "judge": judge or teacher, "student": student, **(roles or {})}
         self.roles: dict[str, Teacher] = {role: player for role, player in named.items() if player is not None}
         _check_roles(self.roles)
+        budget = Budget(max_cost, max_calls, max_tokens)
+        budget.check(self.roles)
         self.seed = seed
         self.counters = Counters()
         self._width = records_in_flight
@@ -83,10 +93,11 @@ class Run:
         self._files = Folder(Path(folder), self.roles, seed, about or {})
         try:
             self._database = Database(self._files.database)
+            journal = self._resumed(budget)
         except BaseException:
             self._files.release()
             raise
-        self._board = Switchboard(Journal(self._database), self.counters)
+        self._board = Switchboard(journal, self.counters, budget)
         self._loop = Loop()
         self._view = LiveView(self.counters, self._files.path.name, quiet)
         self._closed = False
@@ -117,6 +128,7 @@ class Run:
             RunError: the run cannot go on; what is finished is kept, and the same command resumes it.
         """
         _check_roles(roles)
+        self._board.budget.check(roles)
         self._used.update((id(player), player) for player in roles.values())
         writer = self._new_stage(name or _name_of(strategy), _described(strategy), records)
         work = _Mapping(strategy, records, {**self.roles, **roles}, writer, self)
@@ -178,6 +190,17 @@ class Run:
                 raise
         if isinstance(error, KeyboardInterrupt):
             self._view.say(resume_hint(self.folder))
+
+    def _resumed(self, budget: Budget) -> Journal:
+        """The journal, with what it holds counted where that is limited."""
+        try:
+            journal = Journal(self._database)
+            if budget.limited:
+                budget.resume(journal.spent(), self.roles)
+        except BaseException:
+            self._database.close()
+            raise
+        return journal
 
     async def _farewell(self) -> None:
         try:

@@ -84,7 +84,8 @@ def _facts(
     so_far = [one for one in stages if one.number <= stage.number]
     roles = {identity: role for role, identity in reversed(files.description["roles"].items())}
     spent = database.read(
-        "SELECT s.teacher, COUNT(*), SUM(c.prompt_tokens), SUM(c.completion_tokens) FROM calls c"
+        "SELECT s.teacher, COUNT(*), SUM(c.prompt_tokens), SUM(c.completion_tokens),"
+        " CASE WHEN COUNT(c.cost) = COUNT(*) THEN SUM(c.cost) END FROM calls c"
         " JOIN sources s ON s.id = c.source GROUP BY s.teacher ORDER BY MIN(c.source)"
     )
     prompts: dict[str, list[str]] = {}
@@ -104,8 +105,8 @@ def _facts(
             for one, ledger in ((one, one.ledger) for one in so_far)
         ],
         teachers=[
-            TeacherFacts(roles.get(teacher, "teacher"), teacher, calls, asked, answered)
-            for teacher, calls, asked, answered in spent
+            TeacherFacts(roles.get(teacher, "teacher"), teacher, calls, asked, answered, cost=cost)
+            for teacher, calls, asked, answered, cost in spent
         ],
         prompts=prompts,
         sampling=sampling,

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiohttp import web
+from aiohttp import BodyPartReader, web
 from loopback import Behaviour, Call, Loopback, Served
 
 MOST_LINES, MOST_BYTES = 50_000, 200 * 1024 * 1024
@@ -100,6 +100,8 @@ class BatchServer(Loopback):
         """Called with `create before`, `create after`, `content half`, ...; True: the client is no more."""
         self.broken_lines: bool = False
         """Every file is interrupted in the middle, once."""
+        self.hidden: dict[str, bytes] = {}
+        """Input files by batch that nobody can read, though the batch works with them."""
         self._faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self._interrupted: set[str] = set()
 
@@ -109,7 +111,8 @@ class BatchServer(Loopback):
 
     def lines(self, job: Job) -> list[dict[str, Any]]:
         """The lines that a batch was made of."""
-        return [json.loads(line) for line in self.files[job.file].splitlines()]
+        content = self.hidden.get(job.id) or self.files[job.file]
+        return [json.loads(line) for line in content.splitlines()]
 
     def wait_for_jobs(self, jobs: int, seconds: float = 20.0) -> None:
         """Block until so many batches were created."""
@@ -140,7 +143,9 @@ class BatchServer(Loopback):
                 if self._faults[place]:
                     return self._failing(request, self._faults[place].popleft())
             return response
-        except (ConnectionError, asyncio.CancelledError):
+        except ConnectionError:  # the client is gone; nobody reads this
+            return web.Response(status=500)
+        except asyncio.CancelledError:
             raise
         except Exception as error:
             self.failure = error
@@ -156,7 +161,11 @@ class BatchServer(Loopback):
     async def _upload(self, request: web.BaseRequest, _: str) -> web.Response:
         content = b""
         async for part in await request.multipart():
-            read = bytes(await part.read())  # type: ignore[union-attr, arg-type]
+            assert isinstance(part, BodyPartReader)
+            chunks = []
+            while chunk := await part.read_chunk(1 << 20):  # `read` takes no more than a megabyte
+                chunks.append(bytes(chunk))
+            read = b"".join(chunks)
             if part.name == "file":
                 content = read
             else:
@@ -253,7 +262,9 @@ class BatchServer(Loopback):
         return answer if isinstance(answer, Served) else Served(answer)
 
     async def _content(self, request: web.BaseRequest, file_id: str) -> web.StreamResponse:
-        content = self.files[file_id]
+        content = self.files.get(file_id)
+        if content is None:
+            return web.json_response({"error": {"message": "no such file"}}, status=404)
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
         response.content_length = len(content)
         if self._faults["content after"] or self._faults["content before"]:

@@ -137,10 +137,12 @@ class Loopback:
     Args:
         behaviour: what to do with a call; by default a well-behaved answer.
         seed: what `call.rng` and `call.echo` depend on.
+        port: that of a server that was there before; by default any that is free.
     """
 
-    def __init__(self, behaviour: Behaviour = lambda call: call.echo, *, seed: int = 0) -> None:
+    def __init__(self, behaviour: Behaviour = lambda call: call.echo, *, seed: int = 0, port: int = 0) -> None:
         self.behaviour = behaviour
+        self.port = port
         self.seed = seed
         self.calls: list[Call] = []
         """Every call, in order of arrival."""
@@ -194,7 +196,7 @@ class Loopback:
         server = web.Server(self._handle, access_log=None)
         runner = web.ServerRunner(server, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
+        site = web.TCPSite(runner, "127.0.0.1", self.port, backlog=1024)
         await site.start()
         self.port = runner.addresses[0][1]
         started.set()

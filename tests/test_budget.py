@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loopback import Loopback, Served
 
 from synthkd.budget import Budget, Spent
 from synthkd.errors import BudgetExceeded, ConfigError
 from synthkd.prices import Price
+from synthkd.record import Instruction
+from synthkd.report import read_report
 from synthkd.request import Completion, Limits, Message, Request, Sampling, Usage
+from synthkd.run import Run
+from synthkd.strategies import Answer
+from synthkd.teachers import OpenAITeacher
 from synthkd.testing import FunctionTeacher
 
 PRICE = Price(1.0, 4.0)
@@ -241,3 +249,101 @@ def test_a_negative_limit_is_refused() -> None:
     for name in ("max_cost", "max_calls", "max_tokens"):
         with pytest.raises(ConfigError, match=f"{name}=-1"):
             Budget(**{name: -1})
+
+
+def seeds(n: int) -> list[Instruction]:
+    return [Instruction(prompt=f"question {i}") for i in range(n)]
+
+
+def journaled(folder: Path) -> tuple[int, int, float | None]:
+    """Calls, tokens and cost that are on disk."""
+    found = read_report(folder, examples=0).calls
+    cost = sum(call.cost or 0.0 for call in found)
+    return sum(c.completions for c in found), sum(c.prompt_tokens + c.completion_tokens for c in found), cost
+
+
+@pytest.mark.parametrize(
+    ("limits", "answered"),
+    [({"max_calls": 17}, 17), ({"max_tokens": 17 * 6 + 120}, None), ({"max_cost": 17 * 6e-6 + 130e-6}, None)],
+    ids=["calls", "tokens", "cost"],
+)
+def test_a_limited_run_stops_at_its_limit_loses_nothing_and_is_resumed_by_a_higher_one(
+    serve: Callable[..., Loopback], tmp_path: Path, limits: dict[str, Any], answered: int | None
+) -> None:
+    server = serve(lambda call: Served("two words", delay=call.rng.uniform(0.001, 0.01)))
+    strategy = Answer(sampling=Sampling(max_tokens=30))
+
+    def whole(**limits: Any) -> int:
+        player = OpenAITeacher("m", base_url=server.url, max_in_flight=8, price=Price(1.0, 1.0))
+        with Run(tmp_path / "run", teacher=player, quiet=True, **limits) as run:
+            return len(run.map(strategy, seeds(60)))
+
+    with pytest.raises(BudgetExceeded, match=r"is reached: .* are spent in this folder.*kept"):
+        whole(**limits)
+    calls, tokens, cost = journaled(tmp_path / "run")
+    assert calls == len(server.calls) == (answered or calls)  # what was paid for is all on disk
+    assert 10 < calls < 60
+    spent = {"max_calls": calls, "max_tokens": tokens, "max_cost": cost}
+    assert all(spent[name] <= limit for name, limit in limits.items())
+
+    with pytest.raises(BudgetExceeded):  # the same command again: the limit is the folder's
+        whole(**limits)
+    assert len(server.calls) == calls
+    assert whole(**{name: 100 * limit for name, limit in limits.items()}) == 60
+    assert len(server.calls) == 60
+    assert whole(max_calls=0) == 60  # a replay costs nothing
+
+
+def test_failed_calls_are_tried_again_within_the_limit_and_count_once(
+    serve: Callable[..., Loopback], tmp_path: Path
+) -> None:
+    server = serve(lambda call: Served(status=503) if call.attempt == 1 and call.rng.random() < 0.3 else call.echo)
+    player = OpenAITeacher("m", base_url=server.url)
+    with Run(tmp_path / "run", teacher=player, max_calls=40, quiet=True) as run:
+        assert len(run.map(Answer(), seeds(40))) == 40
+    assert len(server.calls) > 40
+    assert journaled(tmp_path / "run")[0] == 40
+
+
+def test_money_is_limited_before_anything_is_paid_only_where_prices_are_known(
+    serve: Callable[..., Loopback], tmp_path: Path
+) -> None:
+    server = serve()
+    player = OpenAITeacher("m", base_url=server.url)
+    with pytest.raises(ConfigError, match="no price is known"):
+        Run(tmp_path / "run", teacher=player, max_cost=1.0, quiet=True)
+    assert not (tmp_path / "run").exists()
+    with (
+        Run(tmp_path / "run", teacher=teacher(), max_cost=1.0, quiet=True) as run,
+        pytest.raises(ConfigError, match="role 'student'"),
+    ):
+        run.map(Answer(), seeds(1), student=player)
+    assert not server.calls
+
+
+def test_a_folder_whose_costs_nobody_knows_is_left_as_it_was(tmp_path: Path) -> None:
+    with Run(tmp_path / "run", teacher=teacher(None, "gone"), quiet=True) as run:
+        run.map(Answer(), seeds(2))
+    for _ in range(2):  # the folder is given back each time
+        with pytest.raises(ConfigError, match="2 calls of gone, and nobody knows what they cost"):
+            Run(tmp_path / "run", teacher=teacher(), max_cost=1.0, quiet=True)
+
+
+def test_report_and_card_tell_what_each_teacher_cost_and_what_nobody_knows(tmp_path: Path) -> None:
+    def paid(name: str, price: Price | None) -> FunctionTeacher:
+        return FunctionTeacher(lambda request: completion(1000, 500), name, price=price)
+
+    with Run(tmp_path / "run", teacher=paid("known", PRICE), judge=paid("unknown", None), quiet=True) as run:
+        answers = run.map(Answer(), seeds(2))
+        run.map(Answer(), seeds(2), teacher=run.roles["judge"])
+        run.save(answers)
+        assert run.counters.cost == pytest.approx(0.006)
+    assert {call.teacher: call.cost for call in read_report(run.folder).calls} == {
+        "known": pytest.approx(0.006),
+        "unknown": None,
+    }
+    card = (run.folder / "dataset" / "README.md").read_text()
+    assert "| teacher | 2,000 | 1,000 | 0.0060 USD |" in card
+    assert "| judge | 2,000 | 1,000 | unknown |" in card
+    calls = json.loads((run.folder / "report.json").read_bytes())["calls"]
+    assert [call["cost"] for call in calls] == [pytest.approx(0.006), None]

@@ -8,6 +8,7 @@ import typer
 
 from synthkd.cli import console, doctor, evaluate, prompts, report, run, train
 from synthkd.cli.failures import Command
+from synthkd.cli.options import PipelineCommand
 
 app = typer.Typer(
     name="synthkd",
@@ -40,7 +41,7 @@ def synthkd(
     """
 
 
-app.command("run", cls=run.RunCommand)(run.run)
+app.command("run", cls=PipelineCommand)(run.run)
 app.command("report", cls=Command)(report.report)
 app.add_typer(prompts.app, name="prompts", help="Look at prompts, and at what they render to.")
 app.add_typer(train.app, name="train", help="Train a student on what a run has saved.")

@@ -3,12 +3,13 @@ to resume it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthkd.cli import console
+from synthkd.cli.arguments import pairs
 from synthkd.errors import ConfigError, LedgerError, RunError, RunLocked
 
 if TYPE_CHECKING:
@@ -43,19 +44,55 @@ def players(roles: Mapping[str, str | Teacher | None]) -> dict[str, Teacher]:
     return found
 
 
+def priced(roles: Mapping[str, Teacher], texts: Sequence[str] | None) -> None:
+    """Give teachers the prices that `ROLE=IN,OUT[,CACHED]` texts say, in US dollars per million tokens.
+
+    Raises:
+        ConfigError: a text says no price, or nobody plays the role.
+    """
+    from synthkd.prices import Price
+
+    for role, text in pairs(texts, "--price", "teacher=0.4,1.6").items():
+        try:
+            price = Price(*(float(part) for part in text.split(",")))
+        except (ValueError, TypeError):
+            raise ConfigError(
+                f"--price {role}={text}: expected two or three numbers, US dollars per million tokens of prompts, "
+                f"completions and cached prompts, such as --price {role}=0.4,1.6"
+            ) from None
+        if role not in roles:
+            raise ConfigError(f"--price {role}={text}: nobody plays this role; roles: {', '.join(roles) or 'none'}.")
+        roles[role].price = price  # type: ignore[attr-defined]  # every teacher that can be named here has one
+
+
 @contextmanager
 def opened(
-    folder: Path, roles: Mapping[str, Teacher], about: Mapping[str, Any], seed: int = 0, quiet: bool = False
+    folder: Path,
+    roles: Mapping[str, Teacher],
+    about: Mapping[str, Any],
+    seed: int = 0,
+    quiet: bool = False,
+    kind: type[Run] | None = None,
+    **more: Any,
 ) -> Iterator[Run]:
     """A run; what stops it says how to resume."""
     from synthkd.folder import resume_hint
     from synthkd.run import Run
 
+    kind = kind or Run
     rest = dict(roles)
     teacher, judge, student = (rest.pop(role, None) for role in ("teacher", "judge", "student"))
     try:
-        with Run(
-            folder, teacher=teacher, judge=judge, student=student, roles=rest, seed=seed, about=about, quiet=quiet
+        with kind(
+            folder,
+            teacher=teacher,
+            judge=judge,
+            student=student,
+            roles=rest,
+            seed=seed,
+            about=about,
+            quiet=quiet,
+            **more,
         ) as run:
             yield run
     except (RunLocked, LedgerError):

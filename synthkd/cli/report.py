@@ -91,6 +91,7 @@ def _calls(found: RunReport) -> None:
         "reasoning#",
         "cached#",
         "s/call#",
+        "cost#",
     )
     rows: list[tuple[object, ...]] = [
         (
@@ -103,6 +104,7 @@ def _calls(found: RunReport) -> None:
             call.reasoning_tokens or "",
             call.cached_tokens or "",
             "" if call.seconds is None else f"{call.seconds:.2f}",
+            dollars(call.cost),
         )
         for call in found.calls
     ]
@@ -111,8 +113,15 @@ def _calls(found: RunReport) -> None:
             sum(getattr(call, name) for call in found.calls)
             for name in ("completions", "prompt_tokens", "completion_tokens")
         ]
-        rows.append(("all", "", "", *sums, "", "", ""))
+        known = [call.cost for call in found.calls if call.cost is not None]
+        whole = dollars(sum(known) if len(known) == len(found.calls) else None)
+        rows.append(("all", "", "", *sums, "", "", "", whole))
     console.table(columns, rows)
+
+
+def dollars(cost: float | None) -> str:
+    """An amount of money; one that nobody knows is said to be unknown."""
+    return "unknown" if cost is None else f"${cost:,.2f}" if cost >= 100 or not cost else f"${cost:,.4f}"
 
 
 def _rejects(found: RunReport) -> None:

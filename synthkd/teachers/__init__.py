@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from synthkd.teachers.local import LocalTeacher
     from synthkd.teachers.openai import OpenAITeacher
+    from synthkd.teachers.pool import TeacherPool
     from synthkd.teachers.spec import teacher_from
     from synthkd.teachers.tiny import TinyTeacher
 
-__all__ = ["LocalTeacher", "OpenAITeacher", "TinyTeacher", "teacher_from"]
+__all__ = ["LocalTeacher", "OpenAITeacher", "TeacherPool", "TinyTeacher", "teacher_from"]
 
-_HOMES = {"LocalTeacher": "local", "OpenAITeacher": "openai", "TinyTeacher": "tiny", "teacher_from": "spec"}
+_HOMES = {
+    "LocalTeacher": "local",
+    "OpenAITeacher": "openai",
+    "TeacherPool": "pool",
+    "TinyTeacher": "tiny",
+    "teacher_from": "spec",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -193,7 +193,7 @@ class OpenAITeacher:
         if status == 429 and code == "insufficient_quota":
             return TeacherUnavailable(f"{name}: the account has no credit left: {said}")
         if status in _RETRIED or status >= 500:
-            return Transient(f"{name} answered {status}: {said}", retry_after=retry_after(headers))
+            return Transient(f"{name} answered {status}: {said}", retry_after=retry_after(headers), status=status)
         if status < 400:
             place = clean(without_credentials(headers.get("location", ""))).removesuffix("/chat/completions")
             return TeacherUnavailable(

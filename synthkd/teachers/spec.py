@@ -6,6 +6,7 @@ openai-batch:MODEL[@URL]
                         the same through the provider's batch API: half the price, within a day
 local:PATH_OR_ID        a transformers model on this machine
 tiny                    the small model that ships with synthkd, for trying and testing
+SPEC,SPEC,...           the same model on several endpoints, as a pool
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from synthkd.errors import UnknownTeacher
 from synthkd.request import Teacher
 
 FORMS = "openai:MODEL, openai:MODEL@URL, local:PATH_OR_ID, tiny"
+_MEMBERS = re.compile(r",\s*(?=(?:openai|openai-batch|local):)")
+"""What stands between the members of a pool; any other comma is part of a name or a URL."""
 
 
 def teacher_from(spec: str) -> Teacher:
@@ -24,6 +27,11 @@ def teacher_from(spec: str) -> Teacher:
     Raises:
         UnknownTeacher: the text has none of the known forms.
     """
+    members = _MEMBERS.split(spec)
+    if len(members) > 1:
+        from synthkd.teachers.pool import TeacherPool
+
+        return TeacherPool([teacher_from(member) for member in members])
     kind, _, rest = spec.partition(":")
     if spec == "tiny":
         from synthkd.teachers.tiny import TinyTeacher

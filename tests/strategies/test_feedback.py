@@ -34,9 +34,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def judging(request: Request[Any]) -> str:
-    """A judge who likes long answers: one point for each letter."""
-    answer = request.messages[-1].content.split("[Answer]")[1].split()
-    return verdict(len(answer[0]) if answer else 1)
+    """A judge who likes one letter: a point for each `a`."""
+    return verdict(request.messages[-1].content.split("[Answer]")[1].count("a"))
 
 
 def verdict(score: int) -> str:
@@ -78,7 +77,7 @@ def test_the_best_and_the_worst_become_a_pair_with_their_scores(start: Start) ->
 def test_ties_never_become_pairs_and_every_pair_is_as_far_apart_as_was_asked(
     one_run: Run, scores: list[list[int]], margin: int
 ) -> None:
-    records = [given_candidates(*("a" * score for score in row)) for row in scores]
+    records = [given_candidates(*("a" * score + "b" * place for place, score in enumerate(row))) for row in scores]
     stage = one_run.map(Rank(margin=margin), records)
     pairs = {row.parents[0]: row for row in stage}
     for record, row in zip(records, scores, strict=True):
@@ -87,7 +86,7 @@ def test_ties_never_become_pairs_and_every_pair_is_as_far_apart_as_was_asked(
         if record.id in pairs:
             pair = pairs[record.id]
             assert (pair.score_chosen, pair.score_rejected) == (max(row), min(row))
-            assert (len(pair.chosen), len(pair.rejected)) == (max(row), min(row))
+            assert (pair.chosen.count("a"), pair.rejected.count("a")) == (max(row), min(row))
     assert set(stage.ledger.rejected) <= {"tie"}
 
 

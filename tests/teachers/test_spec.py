@@ -3,7 +3,7 @@
 import pytest
 
 from synthkd.errors import UnknownTeacher
-from synthkd.teachers import OpenAITeacher, teacher_from
+from synthkd.teachers import OpenAITeacher, TeacherPool, teacher_from
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,13 @@ def test_a_model_and_the_url_of_any_server_make_a_teacher(spec: str, identity: s
     teacher = teacher_from(spec)
     assert isinstance(teacher, OpenAITeacher)
     assert teacher.identity == identity
+
+
+def test_several_specifications_make_a_pool_and_other_commas_are_part_of_a_name() -> None:
+    pool = teacher_from("openai:m,v2@http://localhost:1/v1,openai:m,v2@http://localhost:2/v1")
+    assert isinstance(pool, TeacherPool)
+    assert [member.identity for member in pool.members] == [f"http://localhost:{port}/v1#m,v2" for port in (1, 2)]
+    assert pool.identity == "pool#m,v2"
 
 
 def test_without_a_url_the_environment_s_endpoint_is_asked_else_openai_s(monkeypatch: pytest.MonkeyPatch) -> None:

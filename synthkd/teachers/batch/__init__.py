@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from synthkd.teachers.batch.options import Batch, Progress
-from synthkd.teachers.batch.sender import Batches
+from synthkd.teachers.batch.sender import PRICE_FACTOR, Batches
 
-__all__ = ["Batch", "Batches", "Progress"]
+__all__ = ["PRICE_FACTOR", "Batch", "Batches", "Progress"]

@@ -7,6 +7,7 @@ its creation was lost; no redirect is followed, and no error shows a key.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
@@ -33,6 +34,7 @@ _FIRST_TRIES, _TRIES = 6, 24
 _KEPT = 31 * 24 * 3600
 """Seconds after which a provider has forgotten a batch's files."""
 _PAGE = 100
+_LOGS = ("httpx", "httpx2", "openai._base_client")
 
 
 class Account:
@@ -47,9 +49,10 @@ class Account:
         self._first, longest = options.poll_seconds
         self._pause = wait_random_exponential(multiplier=min(0.5, self._first), max=longest)
         self._answered = False
-        sent = {name: value for name, value in endpoint.headers.items() if name != "content-type"}
+        sent = {name.title(): value for name, value in endpoint.headers.items()}
+        del sent["Content-Type"]  # the SDK knows better: an upload is no JSON
         self._client = openai.AsyncOpenAI(
-            api_key="none",  # the SDK insists on one; the headers below authorize, or nothing does
+            api_key="none",  # the SDK insists on one; what authorizes is among the headers below
             base_url=endpoint.name,
             default_query=dict(parse_qsl(urlsplit(endpoint.url).query)),
             max_retries=0,
@@ -57,7 +60,9 @@ class Account:
         )
         # What single calls send and no more: the SDK adds organization, project and headers from the environment.
         self._client.organization = self._client.project = None
-        self._client._custom_headers = {"Authorization": sent.pop("authorization", openai.omit), **sent}
+        self._client._custom_headers = sent
+        for name in _LOGS:  # they log URLs, and a query may hold a key
+            logging.getLogger(name).addFilter(self._cleaned)
 
     async def upload(self, file: IO[bytes], name: str) -> str:
         """Send an input file; gives its id."""
@@ -126,12 +131,14 @@ class Account:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        for name in _LOGS:
+            logging.getLogger(name).removeFilter(self._cleaned)
         await self._client.close()
 
     async def _read(self, file_id: str) -> AsyncIterator[bytes]:
         try:
             async with self._client.files.with_streaming_response.content(file_id) as response:
-                chunks, rest = response.iter_bytes(1 << 16), b""
+                chunks, rest = response.iter_bytes(), b""  # as they come: a size would make it wait
                 while True:
                     try:
                         chunk = await anext(chunks)
@@ -157,10 +164,13 @@ class Account:
         async def once() -> T:
             try:
                 found = await work()
+                if isinstance(found, str):
+                    raise ValueError(found[:120])
             except self._openai.APIError as error:
                 raise self._failure(error) from None
-            if isinstance(found, str):  # a proxy's page: the SDK hands on whatever is no JSON
-                raise Transient(f"{self._endpoint.name} answered 200 with something that is no {_BATCHES} answer")
+            except (ValueError, TypeError, AttributeError) as error:  # a proxy's page: the SDK takes it for an answer
+                said = f"answered with something that does not belong to {_BATCHES}: {self._clean(error)}"
+                raise Transient(f"{self._endpoint.name} {said}") from None
             self._answered = True
             return found
 
@@ -198,6 +208,10 @@ class Account:
         if isinstance(found, TeacherError) and not isinstance(found, Transient):
             return TeacherUnavailable(f"the {_BATCHES} endpoint refuses: {found}")
         return found
+
+    def _cleaned(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = self._endpoint.clean(record.getMessage()), ()
+        return True
 
     def _clean(self, error: BaseException) -> str:
         return self._endpoint.clean(str(error) or type(error).__name__)

@@ -12,7 +12,7 @@ import logging
 import tempfile
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ class Known:
     """Its input file cannot be read, so it may hold anything."""
 
     def holds(self, line: Line) -> bool:
-        if self.job.id in line.seen:
+        if self.job.status == "failed" or self.job.id in line.seen:
             return False
         if self.unreadable or self.held is None:
             return True
@@ -73,8 +73,8 @@ class Desk:
         self._mark = {
             _MARK: _FORMAT,
             "teacher": blake2b(identity.encode(), digest_size=8).hexdigest(),
-            "run": run,
         }
+        self._run = run
         self._lines: dict[str, Line] = {}
         self._gathering: list[Line] = []
         self._size = 0
@@ -146,15 +146,14 @@ class Desk:
 
     async def submit(self, lines: Sequence[Line]) -> None:
         """Make a batch of lines that no batch holds, and follow it to its end."""
-        most = self._follower.most
-        if len(lines) > most:
-            for part in _parts(lines, most):
-                self.spawn(self.submit(part), part)
-        elif self._follower.cramped:
-            async with self._turn:
-                await self._carry(lines)
-        else:
+        if not self._follower.cramped:
             await self._carry(lines)
+            return
+        async with self._turn:
+            now, rest = lines[: self._follower.most], lines[self._follower.most :]
+            if rest:
+                self.spawn(self.submit(rest), rest)
+            await self._carry(now)
 
     async def aclose(self) -> None:
         """Stop: what is not submitted is forgotten, what runs is left or cancelled."""
@@ -231,14 +230,15 @@ class Desk:
             mine = [line for line in left if known.holds(line)]
             if mine:
                 left = [line for line in left if not known.holds(line)]
-                self.spawn(self._follower.follow(known.job, mine, adopted=True), mine)
+                self.spawn(self._follow(known, mine, adopted=True), mine)
             await asyncio.sleep(0)
         if left:
             self.spawn(self.submit(left), left)
 
     def _ours(self, job: Job) -> bool:
         told = job.metadata or {}
-        return job.status != "failed" and all(told.get(name, "") == value for name, value in self._mark.items())
+        same = all(told.get(name) == value for name, value in self._mark.items())
+        return same and told.get("run", "") == self._run and job.status != "failed"
 
     async def _read(self, known: Known) -> None:
         """Learn which lines a batch holds: those of its input while it runs, those it has answered afterwards."""
@@ -259,17 +259,15 @@ class Desk:
         with tempfile.TemporaryFile() as file:
             await asyncio.to_thread(file.writelines, (line.encoded(self._body) for line in lines))
             file_id = await self._account.upload(file, name)
-        making = asyncio.create_task(
-            self._account.create(file_id, {**self._mark, "requests": str(len(lines)), "file": name})
-        )
+        run = {"run": self._run} if self._run else {}
+        making = asyncio.create_task(self._account.create(file_id, {**self._mark, **run, "requests": str(len(lines))}))
         self._creating.add(making)
         making.add_done_callback(self._creating.discard)
         job = await asyncio.shield(making)
         assert self._known is not None
-        self._known.insert(0, Known(job, array("Q", sorted(short(line.id) for line in lines))))
-        await self._follower.follow(job, lines, adopted=False)
+        known = Known(job, array("Q", sorted(short(line.id) for line in lines)))
+        self._known.insert(0, known)
+        await self._follow(known, lines, adopted=False)
 
-
-def _parts(lines: Sequence[Line], most: int) -> Iterator[Sequence[Line]]:
-    for start in range(0, len(lines), most):
-        yield lines[start : start + most]
+    async def _follow(self, known: Known, lines: Sequence[Line], *, adopted: bool) -> None:
+        known.job = await self._follower.follow(known.job, lines, adopted=adopted, guessed=known.unreadable)

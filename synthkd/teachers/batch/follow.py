@@ -71,21 +71,22 @@ class Follower:
         self.cramped = False
         """Whether that queue was ever full: from then on one batch goes at a time."""
 
-    async def follow(self, job: Job, lines: Sequence[Line], *, adopted: bool) -> None:
-        """See a batch through and end its lines.
+    async def follow(self, job: Job, lines: Sequence[Line], *, adopted: bool, guessed: bool) -> Job:
+        """See a batch through and end its lines; gives the batch as it was in the end.
 
         Args:
             job: the batch, as it was last seen.
             lines: those of its lines that somebody here waits for.
             adopted: an earlier process submitted it. If it had ended by then, only its answers count: what failed in
                 it is asked for again, as it is with single calls.
+            guessed: nobody knows which lines it holds; it is no fault of a line if it does not.
         """
         found, stopping = ended(job), job.status in ("cancelling", "cancelled")
         if not found:
             job = await self._end(job, len(lines))
         if job.status == "failed":
-            await self._turned_down(job, lines)
-            return
+            self._turned_down(job, lines)
+            return job
         owed = {line.id: line for line in lines}
         for file_id in (job.output_file_id, job.error_file_id):
             if file_id and owed and not (found and file_id == job.error_file_id):
@@ -97,7 +98,8 @@ class Follower:
                 f"batch {job.id} was cancelled at the provider, {len(owed):,} of {len(lines):,} requests unanswered. "
                 "What it answered is kept; run the same command again to ask for the rest."
             )
-        self._again(owed.values(), free=found)
+        self._again(owed.values(), free=found or guessed)
+        return job
 
     async def _end(self, job: Job, total: int) -> Job:
         """Poll until a batch has ended."""
@@ -153,25 +155,26 @@ class Follower:
                 self._desk.answer(line, TeacherError(f"{line.said} (in {line.rounds} batches)"))
         self._desk.gather(left)
 
-    async def _turned_down(self, job: Job, lines: Sequence[Line]) -> None:
+    def _turned_down(self, job: Job, lines: Sequence[Line]) -> None:
         """A batch that failed validation: nothing of it was executed or billed."""
         errors = (job.errors.data if job.errors else None) or []
         codes = {error.code for error in errors}
         said = "; ".join(dict.fromkeys(str(error.message or error.code) for error in errors[:3])) or "no reason given"
         if _NO_ROOM in codes:
-            await self._wait_for_room(lines, said)
+            self._make_room(lines, said)
         elif codes & _REFUSES_ALL:
             raise TeacherUnavailable(f"batch {job.id} was refused: {said}")
         else:
-            blamed = {error.line - 1: error for error in errors if error.line and error.line <= len(lines)}
-            if not errors or len(blamed) < len(errors):  # the file as a whole
-                blamed = dict.fromkeys(range(len(lines)))
-            for place, error in blamed.items():
-                reason = f"the provider refused it before the batch began: {error.message if error else said}"
-                self._desk.answer(lines[place], TeacherError(reason))
+            blamed = {(error.line or 0) - 1: str(error.message) for error in errors}
+            if not errors or not all(0 <= place < len(lines) for place in blamed):  # it is the file as a whole
+                blamed = dict.fromkeys(range(len(lines)), said)
+            for place, reason in blamed.items():
+                self._desk.answer(
+                    lines[place], TeacherError(f"the provider refused it before the batch began: {reason}")
+                )
             self._desk.gather(line for place, line in enumerate(lines) if place not in blamed)
 
-    async def _wait_for_room(self, lines: Sequence[Line], said: str) -> None:
+    def _make_room(self, lines: Sequence[Line], said: str) -> None:
         """The queue of the account is full: wait, and ask with less if nothing of ours is in it."""
         self.cramped = True
         if not self.running:
@@ -179,7 +182,10 @@ class Follower:
                 lines[0].rounds += 1
                 if lines[0].rounds >= self._options.rounds:
                     raise TeacherUnavailable(f"the provider has no room for a batch of one request: {said}")
-            self.most = max(1, min(self.most, len(lines)) // 2)
+            self.most = max(1, min(self.most, len(lines) // 2))
         self._say(f"the provider's queue is full ({said}); next {self.most:,} requests at a time", logging.WARNING)
+        self._desk.spawn(self._later(lines), lines)
+
+    async def _later(self, lines: Sequence[Line]) -> None:
         await asyncio.sleep(self._options.poll_seconds[1])
-        self._desk.spawn(self._desk.submit(lines), lines)
+        await self._desk.submit(lines)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -20,7 +20,7 @@ from synthkd.teachers.wire import completions_in, loads
 if TYPE_CHECKING:
     import asyncio
 
-PATH = "/v1/chat/completions"
+PATH: Final = "/v1/chat/completions"
 
 Body = Callable[[Request[Any], int], dict[str, Any]]
 """The JSON body of a call for n choices."""

@@ -11,6 +11,7 @@ from typing import Final
 
 from synthkd.teachers.tiny import wording
 from synthkd.teachers.tiny.problems import Problem
+from synthkd.teachers.tiny.stories import FOODS, PLACES, THINGS
 
 __all__ = [
     "Conversation", "Pairs", "calculations", "converse", "corrupt", "declined", "judged", "rated", "rating_schema",
@@ -60,7 +61,7 @@ def solved_json(rng: random.Random, stock: Problems) -> Conversation:
             return _talk(wording.RATIONALE_SYSTEM, content, _json(pairs))
         return _talk(_system(rng), _dressed(problem.question, rng) + ask, _json(pairs))
     answer: int | str = problem.answer if rng.random() < 0.4 else str(problem.answer)
-    pairs = [(rng.choice(wording.REASON_KEYS), problem.working), (rng.choice(wording.ANSWER_KEYS), answer)]
+    pairs = [(_key(wording.REASON_KEYS, rng), problem.working), (_key(wording.ANSWER_KEYS, rng), answer)]
     pairs = _arranged(pairs, rng, alone=1)
     if rng.random() < 0.7:
         return _talk(_system(rng), _dressed(problem.question, rng) + _schema_ask(pairs, rng), _json(pairs))
@@ -82,7 +83,7 @@ def judged(rng: random.Random, stock: Problems) -> Conversation:
     user = rng.choice((wording.RATE, *wording.JUDGE_OTHER)).format(question=problem.question, answer=answer)
     if rng.random() < 0.4:
         return _talk(_system(rng), user, f"{reason} Score: {score}.")
-    pairs = [(rng.choice(wording.REASON_KEYS), reason), (rng.choice(wording.SCORE_KEYS), score)]
+    pairs = [(_key(wording.REASON_KEYS, rng), reason), (_key(wording.SCORE_KEYS, rng), score)]
     if rng.random() < 0.2:
         pairs[1] = (rng.choice(("correct", "right", "is_correct", "ok")), score == 5)
     return _talk(_system(rng), user + _schema_ask(_arranged(pairs, rng), rng), _json(pairs))
@@ -90,21 +91,22 @@ def judged(rng: random.Random, stock: Problems) -> Conversation:
 
 def rated(problem: Problem, rng: random.Random) -> tuple[str, str, int]:
     """An answer to a problem as a weak model may write it, what is to be said of it, and its score: 5, 3 or 1."""
-    right, should = "The answer is right.", f"The answer should be {problem.answer}."
+    should = f"The answer should be {problem.answer}."
+    right = f"The answer given is {problem.answer}. The answer is right"
     kind = rng.random()
     if kind < 0.45:
         short = (f"The answer is {problem.answer}.", str(problem.answer))
-        return rng.choice((problem.solution, problem.solution, problem.solution, *short)), right, 5
+        return rng.choice((problem.solution, problem.solution, problem.solution, *short)), f"{right}.", 5
     if kind < 0.52:
-        wrong = corrupt(problem, rng, keep_answer=True)
-        return wrong, "The answer is right, but a step is wrong.", 3
-    if kind < 0.9:
-        return corrupt(problem, rng), should, 1
-    wrong_number = str(_other(problem.answer, rng))
-    cut = problem.working[: rng.randint(1, 12)]
-    empty = ("", "I do not know.", problem.question, cut, "the the the", wording.DECLINE, "?")
-    wrong_answer = f"The answer is {wrong_number}."
-    return rng.choice((*empty, wrong_number, wrong_answer, wrong_answer)), should, 1
+        return corrupt(problem, rng, keep_answer=True), f"{right}, but a step is wrong.", 3
+    if kind < 0.95:
+        number = str(_other(problem.answer, rng))
+        answer = corrupt(problem, rng) if kind < 0.87 else rng.choice((number, f"The answer is {number}."))
+        given = answer.rstrip(".").split()[-1]
+        return answer, f"The answer given is {given}. {should}", 1
+    cut = problem.working[: rng.randint(1, 12)].rsplit("=")[0]
+    empty = ("", "I do not know.", problem.question, f"{cut} +", "the the the", wording.DECLINE, "?")
+    return rng.choice(empty), f"No answer is given. {should}", 1
 
 
 def corrupt(problem: Problem, rng: random.Random, *, keep_answer: bool = False) -> str:
@@ -131,9 +133,9 @@ def corrupt(problem: Problem, rng: random.Random, *, keep_answer: bool = False) 
 
 
 def written(rng: random.Random, stock: Problems) -> Conversation:
-    """A request for a new problem, with or without examples, and the problem."""
-    new = next(stock).question
-    if rng.random() < 0.25:
+    """A request for a new problem, with or without examples, and the problem; it divides nothing, to come out even."""
+    new = next(problem.question for problem in stock if "/" not in problem.working)
+    if rng.random() < 0.3:
         return _talk(_system(rng), rng.choice(wording.WRITE), new)
     examples = [next(stock).question for _ in range(rng.randint(1, 4))]
     shown = "\n".join(f"{number}. {example}" for number, example in enumerate(examples, 1))
@@ -200,6 +202,17 @@ def _schema_ask(pairs: Pairs, rng: random.Random) -> str:
     return wording.SCHEMA_ASK + text
 
 
+def _key(usual: tuple[str, ...], rng: random.Random) -> str:
+    """A usual key, or any word at all, so that keys are copied and not known by heart."""
+    chance = rng.random()
+    if chance < 0.5:
+        return rng.choice(usual)
+    if chance < 0.7:
+        return "".join(rng.choice("bcdfghklmnprstvw") + rng.choice("aeiou") for _ in range(rng.randint(1, 4)))
+    words = [rng.choice((*THINGS, *FOODS, *PLACES, *wording.REASON_KEYS)) for _ in range(rng.randint(1, 2))]
+    return "_".join(words)
+
+
 def _ask_in_words(pairs: Pairs, rng: random.Random) -> str:
     keys = [f'"{key}"' if rng.random() < 0.5 else key for key, _ in pairs]
     holes = [rng.choice(('"..."', f'"<{key}>"')) if isinstance(value, str) else "0" for key, value in pairs]
@@ -213,9 +226,9 @@ def _ask_in_words(pairs: Pairs, rng: random.Random) -> str:
 def _arranged(pairs: Pairs, rng: random.Random, alone: int | None = None) -> Pairs:
     """Mostly the reason first; else the other way round, or only the pair at ``alone``."""
     chance = rng.random()
-    if chance < 0.1:
+    if chance < 0.05:
         pairs.reverse()
-    elif chance < 0.2 and alone is not None:
+    elif chance < 0.1 and alone is not None:
         return [pairs[alone]]
     return pairs
 
@@ -259,9 +272,9 @@ def _result(step: list[str], instead: str, rng: random.Random) -> str:
 
 
 _SHARES: Final[dict[Callable[[random.Random, Problems], Conversation], float]] = {
-    solved: 0.46,
+    solved: 0.28,
     solved_json: 0.22,
-    judged: 0.17,
-    written: 0.1,
+    judged: 0.25,
+    written: 0.2,
     declined: 0.05,
 }

@@ -11,8 +11,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from synthkd.teachers.tiny.batches import Row, calculating, telling
 from synthkd.teachers.tiny.problems import LARGEST, LARGEST_PRODUCT, problems
-from synthkd.teachers.tiny.train import Plan, Row, calculating, train
+from synthkd.teachers.tiny.train import Plan, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -28,9 +29,7 @@ def reading(rng: random.Random, tokenizer: "PreTrainedTokenizerFast", done: floa
     heads = tokenizer(questions)["input_ids"]
     tails = tokenizer([playing(question, rng) for question in questions])["input_ids"]
     rows = [(head + tail, len(head)) for head, tail in zip(heads, tails, strict=True)]
-    stories = ["".join(next(stock).question + "<|end|>" for _ in range(3)) for _ in range(256)]
-    rows += [(ids, 1) for ids in tokenizer(stories)["input_ids"]]
-    return rows + calculating(rng, tokenizer, 512)
+    return rows + telling(rng, tokenizer, 256) + calculating(rng, tokenizer, 512)
 
 
 def playing(question: str, rng: random.Random) -> str:

@@ -2,20 +2,19 @@
 
 ``python -m synthkd.teachers.tiny.train --out DIR``. A plain loop: conversations are drawn without end and never
 repeat by plan, rows of like length share a batch, the loss is on the last answer alone (and on
-bare calculations as a whole), and the rate warms up, stays,
-and falls in the last part of the time given.
+bare calculations as a whole), and the rate warms up, stays, and falls in the last part of the time given.
 """
 
 import argparse
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from synthkd.teachers.tiny.corpus import Conversation, calculations, converse, solved
+from synthkd.teachers.tiny.batches import Batch, Draw, batches, reviewing, teaching
+from synthkd.teachers.tiny.corpus import converse
 from synthkd.teachers.tiny.problems import problems
 from synthkd.teachers.tiny.vocabulary import make_tokenizer
 
@@ -23,16 +22,10 @@ if TYPE_CHECKING:
     import torch
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-__all__ = ["Batch", "Plan", "batches", "main", "make_model", "save", "train"]
+__all__ = ["Plan", "main", "make_model", "save", "some_tokenizer", "train"]
 
 STATE: Final = "state.pt"
 """What a training that was cut off begins again from."""
-
-Row = tuple[list[int], int]
-"""Token ids, and where the answer to learn begins."""
-
-Draw = Callable[[random.Random, "PreTrainedTokenizerFast", float], list[Row]]
-"""Gives some thousand rows to learn from at a share of the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +48,10 @@ class Plan:
     """The highest learning rate of the hidden matrices, which Muon trains."""
     decay: float = 0.35
     """The last share of the time, in which the rates fall to nothing."""
+    start: Path | None = None
+    """A model of the same shape to go on from, instead of random weights."""
     bf16: bool = False
     """Compute in bfloat16 where it is safe; only faster on some processors."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows of like length, padded on the right."""
-
-    ids: "torch.Tensor"
-    """(rows, tokens)"""
-    labels: "torch.Tensor"
-    """(rows, tokens): the next token where it is to be learned, else -100."""
 
 
 def make_model(plan: Plan, tokenizer: "PreTrainedTokenizerFast") -> "LlamaForCausalLM":
@@ -93,59 +78,6 @@ def make_model(plan: Plan, tokenizer: "PreTrainedTokenizerFast") -> "LlamaForCau
     return LlamaForCausalLM(config)
 
 
-def encode(talks: list[Conversation], tokenizer: "PreTrainedTokenizerFast") -> list[Row]:
-    """The rows of conversations: what stands before the last answer, and the answer."""
-    before = ["".join(f"<|{m['role']}|>{m['content']}<|end|>" for m in talk[:-1]) + "<|assistant|>" for talk in talks]
-    heads = tokenizer(before)["input_ids"]
-    tails = tokenizer([talk[-1]["content"] + "<|end|>" for talk in talks])["input_ids"]
-    return [(head + tail, len(head)) for head, tail in zip(heads, tails, strict=True)]
-
-
-def teaching(rng: random.Random, tokenizer: "PreTrainedTokenizerFast", done: float) -> list[Row]:
-    """Rows of new conversations and of bare calculations, which teach reckoning at a fifth of the cost.
-
-    Early on, while the share ``done`` of the time is small, most are calculations and plain solving.
-    """
-    stock = problems(rng)
-    bare, plain = max(0.1, 0.5 - 1.2 * done), max(0.0, 0.8 - 2 * done)
-    rows = calculating(rng, tokenizer, int(4096 * bare))
-    talks = [(solved if rng.random() < plain else converse)(rng, stock) for _ in range(4096 - len(rows))]
-    return rows + encode(talks, tokenizer)
-
-
-def calculating(rng: random.Random, tokenizer: "PreTrainedTokenizerFast", n: int) -> list[Row]:
-    """Rows of bare calculations, every token of them to be learned."""
-    stock = problems(rng)
-    texts = [calculations(rng, stock) for _ in range(n)]
-    return [(ids, 1) for ids in tokenizer(texts)["input_ids"]] if texts else []
-
-
-def batches(
-    plan: Plan, tokenizer: "PreTrainedTokenizerFast", draw: Draw, clock: "Clock", rank: int = 0
-) -> Iterator[Batch]:
-    """Batches of what ``draw`` gives, without end; other ones for each process."""
-    import torch
-
-    rng = random.Random(f"{plan.seed}/{clock.spent}/{rank}")
-    while True:
-        rows = draw(rng, tokenizer, clock.done())
-        rows.sort(key=lambda row: len(row[0]))
-        groups: list[list[Row]] = [[]]
-        for row in rows:
-            if (len(groups[-1]) + 1) * len(row[0]) > plan.tokens:
-                groups.append([])
-            groups[-1].append(row)
-        rng.shuffle(groups)
-        for group in groups:
-            longest = max(len(ids) for ids, _ in group)
-            inputs = torch.full((len(group), longest), tokenizer.pad_token_id or 0)
-            labels = torch.full((len(group), longest), -100)
-            for at, (ids, start) in enumerate(group):
-                inputs[at, : len(ids)] = torch.tensor(ids)
-                labels[at, start - 1 : len(ids) - 1] = torch.tensor(ids[start:])
-            yield Batch(inputs, labels)
-
-
 def loss_of(model: "LlamaForCausalLM", batch: Batch) -> "torch.Tensor":
     """The mean loss of a batch's answers; the vocabulary is weighed only where something is to be learned."""
     import torch
@@ -162,8 +94,12 @@ def share_of_rate(done: float, decay: float) -> float:
     return warm * min(1.0, max(0.0, (1.0 - done) / decay))
 
 
-def fresh_tokenizer(seed: int) -> "PreTrainedTokenizerFast":
-    """A tokenizer learned from conversations of the domain."""
+def some_tokenizer(start: Path | None, seed: int) -> "PreTrainedTokenizerFast":
+    """The tokenizer of a model to start from, or one learned from conversations of the domain."""
+    if start:
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(start)
     rng = random.Random(f"{seed}/tokenizer")
     stock = problems(rng)
     talks = [converse(rng, stock) for _ in range(20_000)]
@@ -175,12 +111,12 @@ def train(plan: Plan, out: Path, tokenizer: "PreTrainedTokenizerFast", draw: Dra
 
     Begins from nothing, or where a training into the same folder was cut off.
     """
-    import torch
+    from torch.multiprocessing.spawn import spawn
 
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         arguments = (plan, out, tokenizer, draw, f"file://{folder}/meeting")
-        torch.multiprocessing.spawn(_work, arguments, nprocs=plan.processes)  # type: ignore[no-untyped-call]
+        spawn(_work, arguments, nprocs=plan.processes)  # type: ignore[no-untyped-call]
 
 
 def _work(rank: int, plan: Plan, out: Path, tokenizer: "PreTrainedTokenizerFast", draw: Draw, meeting: str) -> None:
@@ -190,11 +126,16 @@ def _work(rank: int, plan: Plan, out: Path, tokenizer: "PreTrainedTokenizerFast"
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=plan.processes)
     model = make_model(plan, tokenizer).train()
+    if plan.start:
+        from safetensors.torch import load_file
+
+        model.load_state_dict(load_file(plan.start / "model.safetensors"), strict=False)
     optimizers = _optimizers(plan, model)
     clock = Clock(plan.minutes * 60)
     if (out / STATE).exists():
         clock.spent = _resume(out, model, optimizers)
-    for step, batch in enumerate(batches(plan, tokenizer, draw, clock, rank)):
+    seed = f"{plan.seed}/{clock.spent}/{rank}"
+    for step, batch in enumerate(batches(draw, tokenizer, plan.tokens, seed, clock.done)):
         with torch.autocast("cpu", torch.bfloat16, enabled=plan.bf16):
             loss = loss_of(model, batch)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -228,7 +169,8 @@ def _agree(model: "LlamaForCausalLM", done: float, processes: int) -> float:
     flat = torch.cat([*(gradient.view(-1) for gradient in gradients), torch.tensor([done * processes])])
     torch.distributed.all_reduce(flat)
     flat /= processes
-    for gradient, mean in zip(gradients, flat[:-1].split([g.numel() for g in gradients]), strict=True):
+    means = torch.split(flat[:-1], [gradient.numel() for gradient in gradients])
+    for gradient, mean in zip(gradients, means, strict=True):
         gradient.copy_(mean.view_as(gradient))
     return float(flat[-1])
 
@@ -308,10 +250,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--width", type=int, default=192, help="hidden size, a multiple of 64")
     parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--start", type=Path, help="a folder of this script's making to go on from, at half the rates")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16; measure whether it is faster here")
     options = parser.parse_args()
-    names = ("minutes", "seed", "processes", "width", "layers", "bf16")
-    train(Plan(**{name: getattr(options, name) for name in names}), options.out, fresh_tokenizer(options.seed))
+    names = ("minutes", "seed", "processes", "width", "layers", "start", "bf16")
+    plan = Plan(**{name: getattr(options, name) for name in names})
+    if options.start:
+        plan = replace(plan, rate=plan.rate / 2, matrix_rate=plan.matrix_rate / 2, decay=0.9)
+    train(plan, options.out, some_tokenizer(options.start, plan.seed), reviewing if options.start else teaching)
 
 
 if __name__ == "__main__":
