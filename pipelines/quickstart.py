@@ -66,9 +66,9 @@ def pipeline(
     measured = accuracy(run, test, models, gold="gold")
     if preferences:
         better, after = _second_pass(run, student, _problems(preferences, "train", 13), test)
-        if after.correct > measured["student after"].correct:
-            student, measured["student after"] = better, after
         measured[after.name] = after
+        if after.correct > measured["student after"].correct:
+            student = better
     _show(run, measured, time.monotonic() - began, {"dataset": dataset, "student": student})
 
 
@@ -95,7 +95,7 @@ def _show(run: Run, measured: dict[str, Accuracy], seconds: float, made: dict[st
     summary = {
         "teacher": measured["teacher"].share,
         "student_before": measured["student before"].share,
-        "student_after": measured["student after"].share,
+        "student_after": max(one.share for name, one in measured.items() if name.startswith("student after")),
         "seconds": round(seconds, 1),
     }
     (run.folder / "summary.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))

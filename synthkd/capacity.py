@@ -188,7 +188,8 @@ class Capacity:
             self._climbed_from = 0
             self._holds()
             self._settle = self._left = 0
-            self._not_before = now
+            if self.limit == self._floor:  # the cut ended there, not where calls were accepted
+                self._not_before = now
         elif self._held.refusals >= _EVIDENCE and (first or self._judge == self._holding):
             self._test()
         else:

@@ -1,31 +1,24 @@
-"""What a run will take, from a pilot of a few records: the only place that extrapolates calls, tokens, money and time.
+"""What a run will take, tried on a few records before: the only place that runs a pipeline's pilot.
 
 The pilot is the pipeline itself, in the real run's folder, on the first records of each source; what it pays for is in
-the journal, so the run does not pay for it again. Every figure is traced to the source record that it was spent on, and
-the range comes from how much these differ. Invariant: the pilot saves no dataset and trains nothing.
-
-Reference: the range is Student's interval for a total, with the finite-population correction (Cochran 1977, Sampling
-Techniques, section 2.8): 95 % where the figures of single records are not too skewed; the rare is missed by a small
-pilot.
+the journal, so the run does not pay for it again. Invariant: the pilot saves no dataset and trains nothing.
 """
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
-from statistics import NormalDist, fmean, stdev
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from synthkd.ask import Ask, Strategy, Switchboard
 from synthkd.errors import ConfigError
+from synthkd.extrapolate import Estimate, Measured, Origin, Source, extrapolated, summed
 from synthkd.record import Record
 from synthkd.request import Completion, Request, Teacher, keys
-from synthkd.run import Run, name_of
+from synthkd.run import Run
 from synthkd.stage import Stage
 
 if TYPE_CHECKING:
@@ -37,52 +30,6 @@ R = TypeVar("R", bound=Record)
 
 _ENDLESS = 10_000_000
 """Records after which a source counts as one that does not end."""
-_SURE = 0.95
-FIGURES = ("calls", "prompt_tokens", "completion_tokens", "cost")
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """An expected value and what it lies between."""
-
-    expected: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class StageEstimate:
-    """What one stage will take when all records are there."""
-
-    name: str
-    records: Range
-    """Records that come in."""
-    calls: Range
-    """Completions drawn."""
-    prompt_tokens: Range
-    completion_tokens: Range
-    cost: Range | None
-    """US dollars; None where a teacher's price is unknown."""
-    seconds: Range
-    """From as fast as the endpoints' limits allow, to no more calls at a time than the pilot made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What a pipeline will take."""
-
-    stages: list[StageEstimate]
-    total: StageEstimate
-    pilot: int
-    """Records that the pilot took of the source, or of the largest of several."""
-    of: int
-    """Records that it has."""
-    paid_calls: int
-    """Calls that the pilot made; those it found in the journal are not among them."""
-    paid: float | None
-    """US dollars that they cost."""
-    unfinished: str
-    """Why the pilot ended before the pipeline's last line, where it did."""
 
 
 def estimate(run: Pilot, pipeline: Callable[..., object], options: Mapping[str, Any] | None = None) -> Estimate:
@@ -114,6 +61,8 @@ def estimate(run: Pilot, pipeline: Callable[..., object], options: Mapping[str, 
 class Pilot(Run):
     """A run over the first records of every source, that measures what each of them takes.
 
+    A source is what a stage maps over that is no stage and was not made of one's rows (with their ids as `parents`).
+
     Args:
         folder: the real run's folder.
         pilot: how many records of each source are taken.
@@ -124,13 +73,13 @@ class Pilot(Run):
         if pilot < 2:
             raise ConfigError(f"pilot={pilot}: at least 2 records are needed to say how much they differ")
         super().__init__(folder, **{**options, "about": {**(options.get("about") or {}), "pilot": pilot}})
-        self._board = _Watched(self._board)
+        self._board: Switchboard = _Watched(self._board)
         self._most = pilot
-        self._sources: list[_Source] = []
-        self._roots: dict[str, str] = {}
-        """Record to the source record that it was made from."""
-        self.measured: list[_Measured] = []
-        self.unsaved = self.folder / "no dataset is saved by a pilot"
+        self._made = _Lineage()
+        self._counted: set[bytes] = set()
+        self.measured: list[Measured] = []
+        """What each stage took."""
+        self.unsaved = self.folder / "no-dataset-of-a-pilot"
         """What `save` returns."""
 
     def map(
@@ -142,18 +91,14 @@ class Pilot(Run):
         **roles: Teacher,
     ) -> Stage[Out]:
         """The stage, on as many records as the pilot takes."""
-        measured = _Measured()
-        self.measured.append(measured)
-        taken = self._taken(records)
-        stage = super().map(
-            _Traced(strategy, measured, self._roots), taken, name=name or name_of(strategy), **roles
-        )
-        measured.name = stage.name
+        traced = _Traced(strategy, self._made)
+        stage = super().map(traced, self._made.first(records, self._most), name=name, **roles)
+        self.measured.append(self._measure(stage.name, traced))
         return stage
 
     def filter(self, rule: Filter[R], records: Iterable[R], *, name: str | None = None) -> Stage[R]:
         """The stage, on as many records as the pilot takes."""
-        return super().filter(rule, self._taken(records), name=name)
+        return super().filter(rule, self._made.first(records, self._most), name=name)
 
     def save(
         self,
@@ -162,5 +107,152 @@ class Pilot(Run):
         *,
         reasoning: Literal["column", "think", "inline"] = "column",
     ) -> Path:
-        """Nothing: a dataset of a few rows shall not stand where the real one will."""
+        """Save nothing: a dataset of a few rows shall not stand where the real one will."""
         return self.unsaved
+
+    def estimate(self, unfinished: str = "") -> Estimate:
+        """Extrapolate what was measured."""
+        stages = [extrapolated(one, self._made.sources) for one in self.measured]
+        largest = max(self._made.sources, key=lambda source: source.total)
+        counters, prices = self.counters, [self._board.budget.price(player) for player in self._used.values()]
+        return Estimate(
+            stages=stages,
+            total=summed(stages, self.measured, self._made.sources),
+            pilot=len(largest.roots),
+            of=largest.total,
+            paid_calls=counters.calls,
+            paid=None if None in prices and counters.calls else counters.cost,
+            unfinished=unfinished,
+        )
+
+    def _measure(self, name: str, traced: _Traced) -> Measured:
+        """What a stage's calls took, by the source record they were made for; equal calls count once."""
+        found = Measured(name, traced.records)
+        journal, budget = self._board.journal, self._board.budget
+        for origin, drawn in traced.drawn:
+            for teacher, wanted in drawn:
+                fresh = [key for key in wanted if key not in self._counted]
+                self._counted.update(fresh)
+                completions = [known for key in fresh if (known := journal.find(key)) is not None]
+                if not completions:
+                    continue
+                price, endpoint = budget.price(teacher), teacher.limits.endpoint
+                seconds = max(journal.seconds(key) for key in fresh)
+                for usage in (completion.usage for completion in completions):
+                    found.took["calls"][origin] += 1
+                    found.took["prompt_tokens"][origin] += usage.prompt_tokens
+                    found.took["completion_tokens"][origin] += usage.completion_tokens
+                    found.took["cost"][origin] += 0.0 if price is None else price.cost(usage)
+                found.priced &= price is not None
+                found.took["seconds"][origin] += seconds
+                found.busy[endpoint][origin] += seconds
+                found.places[endpoint] = teacher.limits.max_in_flight
+        return found
+
+
+class _Lineage:
+    """Which source record every record of the pilot was made from."""
+
+    def __init__(self) -> None:
+        self.sources: list[Source] = []
+        self._origins: dict[str, Origin] = {}
+
+    def first(self, records: Iterable[R], most: int) -> Iterable[R]:
+        """The first few records of a source; all of what was made from a stage's rows."""
+        if isinstance(records, Stage):
+            return records
+        left = iter(records)
+        head = list(islice(left, most))
+        if not all(isinstance(record, Record) for record in head):
+            return head  # the run says what is wrong with it
+        if head and all(self._was_made(record) for record in head):
+            return [*head, *left]
+        self._add([record.id for record in head], _length(records, head, left))
+        return head
+
+    def of(self, record: Record) -> Origin:
+        """Where a record comes from; its parents are asked where it is new."""
+        found = self._origins.get(record.id)
+        if found is None:
+            known = (self._origins[parent] for parent in record.parents if parent in self._origins)
+            found = self._origins[record.id] = next(known, (len(self.sources) - 1, record.id))
+        return found
+
+    def made(self, record: Record, origin: Origin) -> None:
+        """A strategy has made a record."""
+        self._origins.setdefault(record.id, origin)
+
+    def _was_made(self, record: Record) -> bool:
+        if record.id in self._origins:
+            return self._origins[record.id][1] != record.id
+        return any(parent in self._origins for parent in record.parents)
+
+    def _add(self, roots: list[str], total: int) -> None:
+        source = Source(roots, total)
+        if source not in self.sources:
+            self.sources.append(source)
+        number = self.sources.index(source)
+        self._origins.update((root, (number, root)) for root in roots)
+
+
+class _Traced:
+    """A strategy that is asked as ever, and whose calls are noted down by origin."""
+
+    def __init__(self, strategy: Strategy[Any, Any], made: _Lineage) -> None:
+        self._strategy = strategy
+        self._made = made
+        self.__name__ = getattr(strategy, "__name__", None) or type(strategy).__name__
+        self.records: Counter[Origin] = Counter()
+        self.drawn: list[tuple[Origin, list[tuple[Teacher, list[bytes]]]]] = []
+
+    def __repr__(self) -> str:
+        return repr(self._strategy)
+
+    def check(self, record: Record) -> None:
+        """Let the strategy check itself."""
+        check = getattr(self._strategy, "check", None)
+        if check is not None:
+            check(record)
+
+    async def __call__(self, record: Record, ask: Ask) -> Sequence[Any]:
+        origin = self._made.of(record)
+        self.records[origin] += 1
+        drawn: list[tuple[Teacher, list[bytes]]] = []
+        self.drawn.append((origin, drawn))
+        token = _drawn.set(drawn)
+        try:
+            outputs = await self._strategy(record, ask)
+        finally:
+            _drawn.reset(token)
+        for output in outputs or ():
+            if isinstance(output, Record):
+                self._made.made(output, origin)
+        return outputs
+
+
+_drawn: ContextVar[list[tuple[Teacher, list[bytes]]] | None] = ContextVar("synthkd_pilot", default=None)
+"""The calls of the record that is worked on; what a strategy starts beside itself inherits it."""
+
+
+class _Watched(Switchboard):
+    """A switchboard that notes who asked for what."""
+
+    def __init__(self, board: Switchboard) -> None:
+        super().__init__(board.journal, board.counters, board.budget)
+
+    async def draw(self, teacher: Teacher, request: Request[Any], indices: Sequence[int]) -> list[Completion]:
+        drawn = _drawn.get()
+        if drawn is not None:
+            drawn.append((teacher, keys(teacher.identity, request, indices)))
+        return await super().draw(teacher, request, indices)
+
+
+def _length(records: Iterable[Any], head: Sequence[Any], left: Iterable[Any]) -> int:
+    if isinstance(records, Sized):
+        return len(records)
+    more = sum(1 for _ in islice(left, _ENDLESS))
+    if more == _ENDLESS:
+        raise ConfigError(
+            f"the records that the pipeline maps over do not end after {_ENDLESS:,}: give it a list, a file or a limit"
+        )
+    return len(head) + more

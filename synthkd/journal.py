@@ -61,6 +61,11 @@ class Journal:
         more = orjson.loads(other) if other else {}
         return Completion(text, reasoning, finish_reason, usage=Usage(*usage), **_frozen(more))
 
+    def seconds(self, key: bytes) -> float:
+        """How long the call took that drew this completion; 0 if it was never drawn."""
+        rows = self._database.read("SELECT seconds FROM calls WHERE key = ?", (key,))
+        return float(rows[0][0] or 0.0) if rows else 0.0
+
     def spent(self) -> list[Spent]:
         """What every call so far took, by teacher; reads the whole journal."""
         return [Spent(*row) for row in self._database.read(_SPENT)]

@@ -163,7 +163,9 @@ def test_a_failing_call_that_nobody_shares_leaves_no_unheard_future(
 
 
 def test_who_shares_a_call_that_its_owner_gave_up_makes_it_instead(desk: Desk) -> None:
-    teacher = FunctionTeacher(slowly(lambda _: "four", 0.1))
+    async def answer(_: Request[Any]) -> str:
+        await asyncio.sleep(3600 if len(teacher.calls) == 1 else 0.01)
+        return "four"
 
     async def work(ask: Ask) -> tuple[asyncio.Task[str], list[str]]:
         owner = asyncio.create_task(ask(question()))
@@ -173,6 +175,7 @@ def test_who_shares_a_call_that_its_owner_gave_up_makes_it_instead(desk: Desk) -
         owner.cancel()
         return owner, await asyncio.gather(*sharers)
 
+    teacher = FunctionTeacher(answer)
     owner, answers = desk.asking(work, teacher)
     assert owner.cancelled()
     assert answers == ["four"] * 5
@@ -180,12 +183,19 @@ def test_who_shares_a_call_that_its_owner_gave_up_makes_it_instead(desk: Desk) -
 
 
 def test_who_gives_up_sharing_a_call_disturbs_neither_its_owner_nor_the_others(desk: Desk) -> None:
-    teacher = FunctionTeacher(slowly(lambda _: "four", 0.05))
+    given_up = asyncio.Event()
+
+    async def answer(_: Request[Any]) -> str:
+        await given_up.wait()
+        return "four"
+
+    teacher = FunctionTeacher(answer)
 
     async def work(ask: Ask) -> list[Any]:
         tasks = [asyncio.create_task(ask(question())) for _ in range(4)]
         await asyncio.sleep(0.01)
         tasks[2].cancel()
+        given_up.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     answers = desk.asking(work, teacher)

@@ -1,4 +1,4 @@
-"""Capacity: it finds what an endpoint takes, from below and from above, in a simulation that has no clock and no luck."""
+"""Capacity: it finds what an endpoint takes, from below and from above, in a simulation without a clock."""
 
 import heapq
 import math
@@ -28,7 +28,7 @@ class Fixed:
 
 @dataclass
 class Server:
-    """An endpoint with a ceiling of calls at a time or of calls per second, a knee, and faults that come at any load."""
+    """An endpoint with a ceiling of calls at a time or per second, a knee, and faults that come at any load."""
 
     latency: float = 0.05
     sigma: float = 0.0
@@ -176,7 +176,7 @@ def test_a_ceiling_that_asks_for_silence_costs_one_and_is_then_left_alone() -> N
 def test_a_ceiling_of_calls_per_second_is_found() -> None:
     share, found = share_of_best(50, 512, rate=1000, latency=0.05, sigma=0.3)
     assert share > 0.95
-    assert found.refused < 0.12 * found.answers
+    assert found.refused < 0.16 * found.answers
     assert found.limits[-1][1] < 80
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from synthkd.cli import console, doctor, evaluate, prompts, report, run, train
+from synthkd.cli import console, doctor, estimate, evaluate, prompts, report, run, train
 from synthkd.cli.failures import Command
 from synthkd.cli.options import PipelineCommand
 
@@ -37,11 +37,13 @@ def synthkd(
     Start here:
       synthkd doctor                        what is installed, which keys are set
       synthkd run pipelines/quickstart.py   a pipeline, from its file
+      synthkd estimate mine.py              what it will cost, from a pilot of a few records
       synthkd report runs/quickstart        what became of it
     """
 
 
 app.command("run", cls=PipelineCommand)(run.run)
+app.command("estimate", cls=PipelineCommand)(estimate.estimate)
 app.command("report", cls=Command)(report.report)
 app.add_typer(prompts.app, name="prompts", help="Look at prompts, and at what they render to.")
 app.add_typer(train.app, name="train", help="Train a student on what a run has saved.")

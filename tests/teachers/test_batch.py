@@ -11,10 +11,11 @@ from batch_stage import Batches, expected, sampled, sizes, teacher_at
 from loopback import Served
 
 from synthkd.errors import ConfigError
+from synthkd.prices import Price
 from synthkd.record import Instruction
 from synthkd.request import Message, Request
 from synthkd.run import Run
-from synthkd.strategies import Answer
+from synthkd.strategies import Answer, Sample
 from synthkd.teachers import OpenAITeacher, teacher_from
 from synthkd.teachers.batch import Batch, Progress
 
@@ -88,19 +89,22 @@ def test_a_journal_filled_by_single_calls_serves_a_batch_run_and_the_other_way_r
 
 
 def test_progress_is_told_to_the_log_a_callback_or_a_watcher(
-    batches: Batches, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    batches: Batches, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "synthkd.batch")
     told: list[Progress] = []
     said: list[str] = []
-    server = batches()
-    sampled(tmp_path / "a", teacher_at(server, progress=told.append), 3)
-    assert (told[0].status, told[-1].status, told[-1].done, told[-1].total) == ("in_progress", "completed", 3, 3)
-    assert "3 of 3 requests answered (completed)" in caplog.text
-    teacher = teacher_at(server)
+    teacher = teacher_at(batches(), progress=told.append)
+    drawn(teacher, "a", 1)
+    assert [(progress.status, progress.done, progress.total) for progress in told] == [
+        ("in_progress", 0, 1),
+        ("completed", 1, 1),
+    ]
+    assert "1 of 1 requests answered (completed)" in caplog.text
     teacher.watch(said.append)
-    sampled(tmp_path / "a", teacher, 5)
-    assert said[-1].endswith("2 of 2 requests answered (completed)")
+    drawn(teacher, "b", 1)
+    assert said[-1].endswith("1 of 1 requests answered (completed)")
+    assert len(told) == 4
 
 
 def test_a_batch_teacher_has_a_line_and_a_price_of_its_own() -> None:
@@ -115,25 +119,35 @@ def test_a_batch_teacher_has_a_line_and_a_price_of_its_own() -> None:
         Batch(poll_seconds=(2.0, 1.0))
 
 
+def drawn(teacher: OpenAITeacher, text: str, n: int) -> list[tuple[str, int, int]]:
+    """Text and tokens of `n` draws, on a loop of their own."""
+
+    async def draw() -> list[tuple[str, int, int]]:
+        try:
+            found = await teacher.generate(Request((Message("user", text),), str), n)
+            return [(c.text, c.usage.prompt_tokens, c.usage.completion_tokens) for c in found]
+        finally:
+            await teacher.aclose()
+
+    return asyncio.run(draw())
+
+
 def test_one_program_may_use_batches_on_several_loops(batches: Batches) -> None:
-    server = batches()
-    teacher = teacher_at(server)
-
-    async def one(text: str) -> str:
-        [completion] = await teacher.generate(Request((Message("user", text),), str))
-        await teacher.aclose()
-        return completion.text
-
-    assert [asyncio.run(one(text)) for text in ("a", "b")] == ["answer 0 to: a", "answer 0 to: b"]
+    teacher = teacher_at(batches())
+    assert [drawn(teacher, text, 1)[0][0] for text in ("a", "b")] == ["answer 0 to: a", "answer 0 to: b"]
 
 
 def test_usage_is_shared_out_as_with_single_calls(batches: Batches) -> None:
     server = batches(lambda call: Served(["a b", "c d"], usage={"prompt_tokens": 7, "completion_tokens": 4}))
-    teacher = teacher_at(server)
+    assert drawn(teacher_at(server), "x", 2) == [("a b", 7, 2), ("c d", 0, 2)]
 
-    async def two() -> list[tuple[int, int]]:
-        found = await teacher.generate(Request((Message("user", "x"),), str), 2)
-        await teacher.aclose()
-        return [(completion.usage.prompt_tokens, completion.usage.completion_tokens) for completion in found]
 
-    assert asyncio.run(two()) == [(7, 2), (0, 2)]
+def test_a_batch_costs_half_of_what_single_calls_cost(batches: Batches, tmp_path: Path) -> None:
+    server = batches(lambda call: Served(["a", "b"], usage={"prompt_tokens": 1000, "completion_tokens": 500}))
+    costs = []
+    for name, batch in (("single", False), ("batch", Batch(gather_seconds=0.05, poll_seconds=(0.01, 0.03)))):
+        teacher = OpenAITeacher("m", base_url=server.url, price=Price(1.0, 2.0), batch=batch)
+        with Run(tmp_path / name, teacher=teacher, quiet=True) as run:
+            run.map(Sample(2), [Instruction(prompt="q")])
+            costs.append(run.counters.cost)
+    assert costs == pytest.approx([0.002, 0.001])

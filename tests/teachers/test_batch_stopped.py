@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_server import BatchServer, Plan
+from batch_server import BatchServer, Job, Plan
 from loopback import Call, Served
 
 from synthkd.errors import TeacherUnavailable
@@ -112,18 +112,12 @@ def journaled(folder: Path) -> int:
         return 0
 
 
-def places(server: BatchServer) -> list[str]:
-    """From now on: every moment at which the server could be left alone."""
-    seen: list[str] = []
-    server.at = lambda place: bool(seen.append(place))
-    return seen
-
-
 def test_a_run_that_is_killed_at_each_step_in_turn_finishes_and_pays_everything_once(
     processes: Processes, tmp_path: Path
 ) -> None:
     with BatchServer() as other:
-        steps = places(other)
+        steps: list[str] = []
+        other.at = lambda place: bool(steps.append(place))
         is_whole(processes.run(tmp_path / "whole", other, 1), other, 1)
     assert {step.split()[0] for step in steps} == {"list", "upload", "create", "look", "content"}
     for number, step in enumerate(steps):
@@ -196,7 +190,7 @@ def interrupted(server: BatchServer, folder: Path, **options: Any) -> OpenAITeac
         return False
 
     server.at = press
-    with pytest.raises(KeyboardInterrupt), Run(folder, teacher=teacher, quiet=True) as run:
+    with pytest.raises(KeyboardInterrupt), Run(folder, teacher=teacher) as run:
         run.map(Answer(), [Instruction(prompt=f"q{i}") for i in range(8)])
     return teacher
 
@@ -212,20 +206,21 @@ def finish(server: BatchServer, folder: Path) -> int:
 
 
 def test_a_batch_outlives_an_interrupt_and_the_next_run_takes_it_over(
-    server: BatchServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    server: BatchServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     interrupted(server, tmp_path)
-    assert caplog.text.count("1 batch (batch_0) left running") == 1
+    said = caplog.text + capsys.readouterr().err
+    assert said.count("1 batch (batch_0) left running") == 1
     assert "cancel" not in server.log
     server.jobs["batch_0"].plan.looks = 0
     assert finish(server, tmp_path) == 1
 
 
 def test_a_batch_is_cancelled_on_demand_and_the_next_run_uses_what_it_answered(
-    server: BatchServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    server: BatchServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     interrupted(server, tmp_path, cancel_on_stop=True)
-    assert "1 batch (batch_0) cancelled" in caplog.text
+    assert "1 batch (batch_0) cancelled" in caplog.text + capsys.readouterr().err
     assert server.jobs["batch_0"].status == "cancelling"
     assert finish(server, tmp_path) == 2
     assert [job.total for job in server.jobs.values()] == [8, 4]
@@ -242,11 +237,9 @@ def test_a_batch_is_found_behind_others_that_are_left_alone(server: BatchServer,
     server.page = 2
     interrupted(server, tmp_path)
     for number in range(5):
-        job = server.jobs[f"other_{number}"] = type(server.jobs["batch_0"])(
-            f"other_{number}", "no such file", {"purpose": "of somebody else"}, Plan(), 2_000_000_009
-        )
-        job.status = "completed"
-        job.files = {"output_file_id": "no such file"}
+        job = Job(f"other_{number}", "no such file", {"purpose": "of somebody else"}, Plan(), 2_000_000_009)
+        server.jobs[job.id] = job
+        job.status, job.files = "completed", {"output_file_id": "no such file"}
     server.jobs["batch_0"].plan.looks = 0
     server.log.clear()
     assert finish(server, tmp_path) == 6
@@ -291,8 +284,9 @@ def test_a_caller_that_gives_up_leaves_its_line_to_the_next_one(server: BatchSer
     request = Request((Message("user", "x"),), str)
 
     async def impatient() -> str:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(teacher.generate_named(request, (b"0",), "a"), 0.3)
+        first = asyncio.create_task(teacher.generate_named(request, (b"0",), "a"))
+        await asyncio.to_thread(server.wait_for_jobs, 1)
+        first.cancel()
         server.jobs["batch_0"].plan.looks = 0
         [found] = await teacher.generate_named(request, (b"0",), "a")
         await teacher.aclose()

@@ -73,8 +73,7 @@ def solved_json(rng: random.Random, stock: Problems) -> Conversation:
 def judged(rng: random.Random, stock: Problems) -> Conversation:
     """A problem, somebody's answer, and a verdict with a reason and a score."""
     problem = next(stock)
-    answer, verdict, score = rated(problem, rng)
-    reason = f"{problem.working} {verdict}"
+    answer, reason, score = rated(problem, rng)
     if rng.random() < 0.6:
         pairs: Pairs = [("reason", reason), ("score", score)]
         ask = wording.SCHEMA_ASK + (rating_schema() if rng.random() < 0.6 else rating_schema(_about(rng)))
@@ -90,23 +89,30 @@ def judged(rng: random.Random, stock: Problems) -> Conversation:
 
 
 def rated(problem: Problem, rng: random.Random) -> tuple[str, str, int]:
-    """An answer to a problem as a weak model may write it, what is to be said of it, and its score: 5, 3 or 1."""
-    should = f"The answer should be {problem.answer}."
-    right = f"The answer given is {problem.answer}. The answer is right"
+    """An answer to a problem as a weak model may write it, the reason for its score, and the score: 5, 3 or 1.
+
+    The reason names the given answer first, before the right one is reckoned and could be taken for it.
+    """
+    should, right = f"The answer should be {problem.answer}.", "The answer is right"
     kind = rng.random()
     if kind < 0.45:
         short = (f"The answer is {problem.answer}.", str(problem.answer))
-        return rng.choice((problem.solution, problem.solution, problem.solution, *short)), f"{right}.", 5
-    if kind < 0.52:
-        return corrupt(problem, rng, keep_answer=True), f"{right}, but a step is wrong.", 3
+        answer = rng.choice((problem.solution, problem.solution, problem.solution, *short))
+        return answer, _verdict(problem, problem.answer, f"{right}."), 5
+    if kind < 0.5:
+        answer = corrupt(problem, rng, keep_answer=True)
+        return answer, _verdict(problem, problem.answer, f"{right}, but a step is wrong."), 3
     if kind < 0.95:
         number = str(_other(problem.answer, rng))
-        answer = corrupt(problem, rng) if kind < 0.87 else rng.choice((number, f"The answer is {number}."))
-        given = answer.rstrip(".").split()[-1]
-        return answer, f"The answer given is {given}. {should}", 1
+        answer = corrupt(problem, rng) if kind < 0.85 else rng.choice((number, f"The answer is {number}."))
+        return answer, _verdict(problem, answer.rstrip(".").split()[-1], should), 1
     cut = problem.working[: rng.randint(1, 12)].rsplit("=")[0]
     empty = ("", "I do not know.", problem.question, f"{cut} +", "the the the", wording.DECLINE, "?")
-    return rng.choice(empty), f"No answer is given. {should}", 1
+    return rng.choice(empty), f"No answer is given. {problem.working} {should}", 1
+
+
+def _verdict(problem: Problem, given: int | str, end: str) -> str:
+    return f"The answer given is {given}. {problem.working} {end}"
 
 
 def corrupt(problem: Problem, rng: random.Random, *, keep_answer: bool = False) -> str:
@@ -205,10 +211,10 @@ def _schema_ask(pairs: Pairs, rng: random.Random) -> str:
 def _key(usual: tuple[str, ...], rng: random.Random) -> str:
     """A usual key, or any word at all, so that keys are copied and not known by heart."""
     chance = rng.random()
-    if chance < 0.5:
+    if chance < 0.75:
         return rng.choice(usual)
-    if chance < 0.7:
-        return "".join(rng.choice("bcdfghklmnprstvw") + rng.choice("aeiou") for _ in range(rng.randint(1, 4)))
+    if chance < 0.85:
+        return _syllables(rng)
     words = [rng.choice((*THINGS, *FOODS, *PLACES, *wording.REASON_KEYS)) for _ in range(rng.randint(1, 2))]
     return "_".join(words)
 
@@ -237,9 +243,20 @@ def _dressed(question: str, rng: random.Random) -> str:
     chance = rng.random()
     if chance < 0.45:
         return question
-    before = rng.choice(wording.BEFORE) if chance < 0.85 else ""
+    before = rng.choice((*wording.BEFORE, *[_babble(rng)] * 8)) if chance < 0.85 else ""
     after = rng.choice(wording.AFTER) if chance > 0.75 else ""
     return f"{before}{question}{after}".strip()
+
+
+def _babble(rng: random.Random) -> str:
+    """A lead-in of words at random, so that one never seen does no harm."""
+    pool = " ".join((*wording.BEFORE, *wording.AFTER, *wording.SYSTEMS, *wording.DESCRIPTIONS)).split()
+    words = [rng.choice(pool) if rng.random() < 0.7 else _syllables(rng) for _ in range(rng.randint(3, 20))]
+    return " ".join(words) + rng.choice((". ", ": ", "! ", ".\n", ":\n", ".\n\n", ":\n\n", "\n\n"))
+
+
+def _syllables(rng: random.Random) -> str:
+    return "".join(rng.choice("bcdfghklmnprstvw") + rng.choice("aeiou") for _ in range(rng.randint(1, 4)))
 
 
 def _system(rng: random.Random, share: float = 0.25) -> str:
@@ -272,9 +289,9 @@ def _result(step: list[str], instead: str, rng: random.Random) -> str:
 
 
 _SHARES: Final[dict[Callable[[random.Random, Problems], Conversation], float]] = {
-    solved: 0.28,
-    solved_json: 0.22,
-    judged: 0.25,
-    written: 0.2,
+    solved: 0.34,
+    solved_json: 0.2,
+    judged: 0.3,
+    written: 0.11,
     declined: 0.05,
 }

@@ -57,11 +57,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--width", type=int, default=128, help="hidden size, a multiple of 64")
     parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--start", type=Path, help="a folder of this script's making to go on from")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16; measure whether it is faster here")
     options = parser.parse_args()
     from transformers import AutoTokenizer
 
-    names = ("minutes", "seed", "processes", "width", "layers", "bf16")
+    names = ("minutes", "seed", "processes", "width", "layers", "start", "bf16")
     tokenizer = AutoTokenizer.from_pretrained(options.tokenizer)
     train(Plan(**{name: getattr(options, name) for name in names}), options.out, tokenizer, reading)
 

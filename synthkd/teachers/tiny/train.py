@@ -6,6 +6,7 @@ bare calculations as a whole), and the rate warms up, stays, and falls in the la
 """
 
 import argparse
+import json
 import random
 import tempfile
 import time
@@ -26,6 +27,9 @@ __all__ = ["Plan", "main", "make_model", "save", "some_tokenizer", "train"]
 
 STATE: Final = "state.pt"
 """What a training that was cut off begins again from."""
+
+TOKENIZER_KEYS: Final = ("clean_up_tokenization_spaces", "eos_token", "model_max_length", "pad_token")
+"""What is kept of the tokenizer's settings: those that every version of transformers understands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +231,9 @@ def save(model: "LlamaForCausalLM", tokenizer: "PreTrainedTokenizerFast", out: P
     half.generation_config.max_new_tokens = 160
     half.save_pretrained(out)
     tokenizer.save_pretrained(out)
+    file = out / "tokenizer_config.json"
+    kept = {key: value for key, value in json.loads(file.read_text()).items() if key in TOKENIZER_KEYS}
+    file.write_text(json.dumps(kept | {"tokenizer_class": "PreTrainedTokenizerFast"}, indent=2) + "\n")
 
 
 def _optimizers(plan: Plan, model: "LlamaForCausalLM") -> "list[tuple[torch.optim.Optimizer, float]]":

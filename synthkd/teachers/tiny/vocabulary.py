@@ -45,7 +45,6 @@ def make_tokenizer(texts: Iterable[str], size: int = 1408, context: int = 1024) 
         tokenizer_object=tokenizer,
         pad_token=SPECIAL[0],
         eos_token=SPECIAL[-1],
-        additional_special_tokens=list(SPECIAL[1:4]),
         model_max_length=context,
         clean_up_tokenization_spaces=False,
     )
