@@ -121,7 +121,7 @@ class Switchboard:
             rest = draws[len(completions) :]
             began = time.monotonic()
             with await self.budget.reserve(teacher, request, len(rest)) as reserved:
-                got = (await self._admitted(teacher, request, len(rest)))[: len(rest)]
+                got = (await self._admitted(teacher, request, [key for key, _ in rest]))[: len(rest)]
                 costs = reserved.settle(got)
             if not got:
                 raise TeacherError(f"{teacher.identity} answered without any choice")
@@ -135,18 +135,20 @@ class Switchboard:
             completions += got
         return completions
 
-    async def _admitted(self, teacher: Teacher, request: Request[Any], n: int) -> list[Completion]:
+    async def _admitted(self, teacher: Teacher, request: Request[Any], names: Sequence[bytes]) -> list[Completion]:
         """Generate, in a place of the endpoint's line; transient failures are tried again outside of it."""
         endpoint = teacher.limits.endpoint
         try:
-            completions = await self._attempt(teacher, request, n)
+            completions = await self._attempt(teacher, request, names)
         except Transient as error:
-            completions = await self._again(teacher, request, n, error)
+            completions = await self._again(teacher, request, names, error)
         self._answered.add(endpoint)
         self._failures[endpoint] = 0
         return completions
 
-    async def _again(self, teacher: Teacher, request: Request[Any], n: int, first: Transient) -> list[Completion]:
+    async def _again(
+        self, teacher: Teacher, request: Request[Any], names: Sequence[bytes], first: Transient
+    ) -> list[Completion]:
         limits = teacher.limits
         pause = wait_random_exponential(multiplier=0.5, max=limits.longest_wait)
 
@@ -174,17 +176,20 @@ class Switchboard:
                     if failures:
                         raise failures.pop()  # the attempt that was already made counts as the first
                     self.counters.retries += 1
-                    return await self._attempt(teacher, request, n)
+                    return await self._attempt(teacher, request, names)
         except Transient as error:
             raise self._final(teacher, error) from error
         raise AssertionError("unreachable")
 
-    async def _attempt(self, teacher: Teacher, request: Request[Any], n: int) -> list[Completion]:
+    async def _attempt(self, teacher: Teacher, request: Request[Any], names: Sequence[bytes]) -> list[Completion]:
         line = self._line(teacher)
+        named = getattr(teacher, "generate_named", None)  # its calls outlive the process, and are found again by name
         async with line:
             self.counters.in_flight += 1
             try:
-                return await teacher.generate(request, n)
+                if named is not None:
+                    return list(await named(request, names, self.journal.run))
+                return await teacher.generate(request, len(names))
             except Transient as error:
                 if error.retry_after is not None:
                     line.silence(error.retry_after)

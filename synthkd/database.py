@@ -26,6 +26,8 @@ CREATE TABLE IF NOT EXISTS calls (
     text TEXT NOT NULL, reasoning TEXT, finish_reason TEXT, other TEXT,
     prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
     reasoning_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, seconds REAL, created REAL NOT NULL, cost REAL);
+CREATE TABLE run (id TEXT NOT NULL);
+INSERT INTO run VALUES (lower(hex(randomblob(8))));
 CREATE TABLE IF NOT EXISTS stages (
     number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, strategy TEXT NOT NULL, input TEXT NOT NULL,
     complete INTEGER NOT NULL DEFAULT 0, seconds REAL);
@@ -68,6 +70,8 @@ class Database:
                 )
             if not found:  # one transaction: half a schema cannot be left behind, and it costs one flush to disk
                 self._writer.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+            self.run = str(self._writer.execute("SELECT id FROM run").fetchone()[0])
+            """What tells this run from every other, also where folders are copied or renamed: 16 hex digits."""
         except sqlite3.Error as error:
             raise self._wrapped(error) from error
 

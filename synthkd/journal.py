@@ -37,6 +37,7 @@ class Journal:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.run = database.run
         self._sources: dict[tuple[str, str, bytes], int] = {
             (teacher, prompt, sampling.encode()): number
             for number, teacher, prompt, sampling in database.read("SELECT id, teacher, prompt, sampling FROM sources")

@@ -35,6 +35,7 @@ In = TypeVar("In", bound=Record)
 Out = TypeVar("Out", bound=Record)
 R = TypeVar("R", bound=Record)
 
+_WIDTH = 1024
 _BREATH = 64
 """Records that one worker may finish from the journal alone before others get a turn."""
 
@@ -49,7 +50,8 @@ class Run:
         student: the model being trained, for strategies that ask it.
         roles: teachers by further names.
         seed: what every random choice derives from, together with the record's id.
-        records_in_flight: how many records are worked on at a time; the endpoints' own limits hold beside it.
+        records_in_flight: how many records are worked on at a time; the endpoints' own limits hold beside it. By
+            default 1024, or more where a teacher takes more at a time, as one with a batch API does.
         max_cost: US dollars that this folder may cost in all, over all processes that ever work in it.
         max_calls: completions that may be drawn for it.
         max_tokens: tokens of prompts and completions that they may take together.
@@ -71,14 +73,14 @@ class Run:
         student: Teacher | None = None,
         roles: Mapping[str, Teacher] | None = None,
         seed: int = 0,
-        records_in_flight: int = 1024,
+        records_in_flight: int | None = None,
         max_cost: float | None = None,
         max_calls: int | None = None,
         max_tokens: int | None = None,
         about: Mapping[str, Any] | None = None,
         quiet: bool = False,
     ) -> None:
-        if records_in_flight < 1:
+        if records_in_flight is not None and records_in_flight < 1:
             raise ConfigError(f"records_in_flight={records_in_flight}: at least 1 is needed")
         named = {"teacher": teacher, "judge": judge or teacher, "student": student, **(roles or {})}
         self.roles: dict[str, Teacher] = {role: player for role, player in named.items() if player is not None}
@@ -100,6 +102,9 @@ class Run:
         self._board = Switchboard(journal, self.counters, budget)
         self._loop = Loop()
         self._view = LiveView(self.counters, self._files.path.name, quiet)
+        for player in self.roles.values():
+            if (watch := getattr(player, "watch", None)) is not None:
+                watch(self._view.say)
         self._closed = False
 
     @property
@@ -262,8 +267,9 @@ class _Mapping:
             return
         self._check(first[1][0])  # before any worker can pay for anything
         self._inputs = chain((first,), self._inputs)
-        known = len(self.records) if isinstance(self.records, Sequence) else self._run._width
-        workers = [asyncio.create_task(self._worker()) for _ in range(min(self._run._width, known))]
+        width = self._run._width or max([_WIDTH, *(player.limits.max_in_flight for player in self._roles.values())])
+        known = len(self.records) if isinstance(self.records, Sequence) else width
+        workers = [asyncio.create_task(self._worker()) for _ in range(min(width, known))]
         try:
             await asyncio.gather(*workers)
         finally:

@@ -290,15 +290,10 @@ def _shared_identity(members: Sequence[Teacher]) -> str:
     whole = {member.identity for member in members}
     if len(whole) == 1:
         return whole.pop()
-    bare = {_without_endpoint(member) for member in members}
+    bare = {member.identity.removeprefix(member.limits.endpoint) for member in members}
     if len(bare) > 1:
         raise ConfigError(
             f"the members of a TeacherPool are different models: {', '.join(sorted(whole))}. Their answers would be "
             "journaled under one name. If they are the same model, say so: TeacherPool([...], identity='NAME')."
         )
     return f"pool{bare.pop()}"
-
-
-def _without_endpoint(member: Teacher) -> str:
-    """For example `#Qwen/Qwen3-8B`."""
-    return member.identity.removeprefix(member.limits.endpoint)
