@@ -34,9 +34,9 @@ class Problem(Instruction):
 
 def pipeline(
     run: Run,
-    problems: int = 2500,
-    n: int = 4,
-    epochs: float = 7.0,
+    problems: int = 5000,
+    n: int = 3,
+    epochs: float = 5.0,
     held_out: int = 200,
     preferences: int = 0,
 ) -> None:

@@ -16,7 +16,7 @@ the limit was reached say something about it; a few callers neither raise nor lo
   climbing, and a steady limit does not yield 5 % more than one two thirds of it, or where the yield has halved, lower
   limits are tried, down to the least that yields as much.
 - **Holding.** Between climbs the limit rests for 2, 4, ... 32 rounds, longer after each that found nothing; and for
-  twenty times the silence (Retry-After) that the last refusal cost.
+  twenty times the silence (Retry-After) that the last refusal cost, unless it is far below what was accepted then.
 
 Invariant: 1 <= limit <= the user's cap. Nothing here waits, reads a clock, or does input or output.
 
@@ -65,12 +65,7 @@ class _Tally:
 
 
 class Capacity:
-    """The adaptive limit of one endpoint.
-
-    Args:
-        cap: what the user allows at most.
-        start: the limit to begin with.
-    """
+    """The adaptive limit of one endpoint: `cap` is what the user allows at most, `start` what it begins with."""
 
     def __init__(self, cap: int, start: int = _START) -> None:
         self.cap = cap
@@ -83,7 +78,7 @@ class Capacity:
         self._growth, self._fraction = 1.0, 0.0  # what an answer adds to the limit
         self._step = 1
         self._easy = cap  # up to here the limit doubles
-        self._good = 0  # what was held without a refusal before this climb
+        self._good = self._ceiling = 0  # held without a refusal before this climb; left over by the last refusals
         self._height = self._cut_from = 0  # where refusals began to lower the limit, and in this round
         self._best = (0, 0.0)  # a limit and its yield
         self._held = _Tally()
@@ -112,8 +107,7 @@ class Capacity:
         if self._growth and self._reached and self.limit < self.cap:
             self._fraction += self._growth
             if self._fraction >= 1.0:
-                self._fraction -= 1.0
-                self.limit += 1
+                self._fraction, self.limit = self._fraction - 1.0, self.limit + 1
         if mine.answers + mine.refusals >= self._length:
             self._turn(now)
 
@@ -152,9 +146,10 @@ class Capacity:
         self._at = self.limit
         self._length = max(self.limit, _SHORTEST)
         self._reached = self._braked = False
-        share = max(self._excused, 2 * self._share) if self._judge == self._excusing else self._excused
-        expected = share * self._length
-        self._allowed = expected + 3 * math.sqrt(expected)
+        share = self._excused
+        if self._judge == self._excusing:  # the round that settles a test takes what is too much; then it is counted
+            share = 0.0 if self._settle > 0 else max(share, 2 * self._share)
+        self._allowed = share * self._length + 3 * math.sqrt(share * self._length)
 
     def _turn(self, now: float) -> None:
         """A round is over."""
@@ -182,12 +177,16 @@ class Capacity:
     def _refuse(self, share: float, now: float) -> None:
         """Refusals have lowered the limit in this round: test them, or hold what is left."""
         first, self._tested = not self._tested, True
+        self._ceiling = self.limit
         if self._judge == self._excusing:
-            self._holds()
+            self._settle -= 1
+            if self._settle < 0:
+                self._holds()
         elif share > _LOAD and not self._good:
             self._climbed_from = 0
             self._holds()
             self._settle = self._left = 0
+            self._held = _Tally()
             if self.limit == self._floor:  # the cut ended there, not where calls were accepted
                 self._not_before = now
         elif self._held.refusals >= _EVIDENCE and (first or self._judge == self._holding):
@@ -242,8 +241,10 @@ class Capacity:
 
     def _holds(self) -> None:
         self._hold = 2 if self.limit > 1.1 * self._climbed_from else min(2 * self._hold, _LONGEST_HOLD)
-        self._left, self._climbed_from = self._hold, self.limit
-        self._growth, self._measured, self._held = 0.0, False, _Tally()
+        self._left, self._climbed_from, self._growth = self._hold, self.limit, 0.0
+        self._measured = False
+        if self._judge != self._holding:  # else the evidence grows, until it is tested
+            self._held = _Tally()
         self._become(self._holding, 1, 0)
 
     def _holding(self, now: float) -> None:
@@ -258,7 +259,7 @@ class Capacity:
             self._tally = _Tally()
         if self._held.refusals >= _EVIDENCE and self._easy < self.cap:
             self._test()
-        elif self._left <= 0 and now >= self._not_before and self.limit < self.cap:
+        elif self._left <= 0 and self.limit < self.cap and (now >= self._not_before or 2 * self.limit < self._ceiling):
             if not self._measured:
                 self._best = (self.limit, here)
             self._good = 0 if self._held.refusals else self.limit
@@ -272,7 +273,7 @@ class Capacity:
 
     def _excusing(self, now: float) -> None:
         seen = self._tally
-        if seen.refusals >= max(2, self._share * seen.count / 3):
+        if seen.refusals >= max(2, self._share * seen.count / 4):
             self._excused = min(seen.refusals / seen.count, _LOAD)
             self._most_excused = 1.5 * self._excused
             self.limit = min(max(self._untried, self._height), self.cap)
@@ -281,7 +282,8 @@ class Capacity:
             self._climbs()
         else:
             self._excused = self._most_excused = 0.0
-            self.limit = self._untried
+            if self.limit >= int(self._untried * _LOWER):
+                self.limit = self._untried
             self._holds()
 
     def _ease(self, enough: float) -> None:

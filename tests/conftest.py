@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 from loopback import Behaviour, Loopback
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's background job ignores what some tests send
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
