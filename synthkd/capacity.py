@@ -36,7 +36,7 @@ _ENOUGH = 256  # calls over which latency is averaged before a limit goes down f
 _APART = 1.5  # limits so many times apart are compared; the higher one must yield
 _GAIN = 1.05  # so many times as much
 _EXCUSED = 0.1
-_LOAD = 0.25  # a share of refusals that needs no test
+_LOAD = 0.5  # a share of refusals that needs no test
 _EVIDENCE = 6  # refusals that are worth a test
 _MOST_CUT = 4
 _LOWER = 0.8  # of the limit, where refusals are tested
@@ -85,7 +85,7 @@ class Capacity:
         self._hold, self._left, self._not_before = 2, 0, 0.0
         self._climbed_from, self._floor = self.limit, 1
         self._excused = self._most_excused = _EXCUSED
-        self._tested = self._reached = self._braked = self._measured = False
+        self._tested = self._reached = self._braked = self._measured = self._suspected = False
         self._untried, self._share, self._yielded = self.limit, 0.0, 0.0
         self._news = 0.0  # calls sent before this, under a higher limit, do not count
         self._open()
@@ -156,13 +156,14 @@ class Capacity:
         mine = self._round
         share, before = mine.refusals / mine.count, self._cut_from if self._braked else self._at
         if self._braked:
-            self._held.add(mine)
+            if self._judge != self._excusing:
+                self._held.add(mine)
             if mine.answers:  # where nothing is answered at all, that is an outage and says nothing about a ceiling
                 self._easy = max(self._cut_from // 2, 1)
             self._refuse(share, now)
         elif self._reached:
-            self._held.add(mine)
             if self._judge != self._excusing:
+                self._held.add(mine)
                 self._excused = min(self._most_excused, self._excused + 0.1 * (share - self._excused))
             self._left -= 1
             self._settle -= 1
@@ -177,7 +178,7 @@ class Capacity:
     def _refuse(self, share: float, now: float) -> None:
         """Refusals have lowered the limit in this round: test them, or hold what is left."""
         first, self._tested = not self._tested, True
-        self._ceiling = self.limit
+        self._ceiling, self._suspected = self.limit, True
         if self._judge == self._excusing:
             self._settle -= 1
             if self._settle < 0:
@@ -257,7 +258,7 @@ class Capacity:
                 return
             self._best = (self.limit, self._best[1] + 0.2 * (here - self._best[1]))
             self._tally = _Tally()
-        if self._held.refusals >= _EVIDENCE and self._easy < self.cap:
+        if self._held.refusals >= _EVIDENCE and self._suspected:
             self._test()
         elif self._left <= 0 and self.limit < self.cap and (now >= self._not_before or 2 * self.limit < self._ceiling):
             if not self._measured:
@@ -267,21 +268,20 @@ class Capacity:
 
     def _test(self) -> None:
         """Are there as many refusals at a lower limit?"""
-        self._untried, self._share = self.limit, self._held.refusals / self._held.count
+        self._untried, self._share, self._suspected = self.limit, self._held.refusals / self._held.count, False
         self._growth, self.limit = 0.0, max(1, int(self.limit * _LOWER))
         self._become(self._excusing, 1, math.ceil(_EVIDENCE / self._share))
 
     def _excusing(self, now: float) -> None:
-        seen = self._tally
-        if seen.refusals >= max(2, self._share * seen.count / 4):
-            self._excused = min(seen.refusals / seen.count, _LOAD)
-            self._most_excused = 1.5 * self._excused
+        seen, held = self._tally, self._held
+        self._excused = min(seen.refusals / seen.count, _LOAD)
+        self._most_excused = 1.5 * self._excused
+        expected = self._excused * held.count
+        if held.refusals <= expected + 3 * math.sqrt(expected):
             self.limit = min(max(self._untried, self._height), self.cap)
-            self._easy, self._climbed_from = self.cap, self.limit
-            self._best, self._held = (0, 0.0), _Tally()
+            self._easy, self._climbed_from, self._best = self.cap, self.limit, (0, 0.0)
             self._climbs()
         else:
-            self._excused = self._most_excused = 0.0
             if self.limit >= int(self._untried * _LOWER):
                 self.limit = self._untried
             self._holds()

@@ -74,12 +74,19 @@ def test_the_tiny_teacher_solves_behind_vllm(server: str, tmp_path: Path) -> Non
     assert right >= 0.75 * len(seeds)
 
 
-def test_a_schema_is_enforced_by_the_server_and_every_reply_is_readable(server: str, tmp_path: Path) -> None:
+def test_under_an_enforced_schema_a_reply_is_whole_or_cut_and_never_in_need_of_repair(
+    server: str, tmp_path: Path
+) -> None:
     with Run(tmp_path, teacher=OpenAITeacher("tiny", base_url=server), quiet=True) as run:
         answers = run.map(Rationale(sampling=GREEDY), problems(20))
         assert answers.ledger.rejected.keys() <= {"truncated"}
-        assert len(answers) >= 15
         assert run.counters.repairs == 0
+
+
+def test_a_schema_in_the_prompt_is_what_the_tiny_teacher_has_learned(server: str, tmp_path: Path) -> None:
+    with Run(tmp_path, teacher=OpenAITeacher("tiny", base_url=server, native_schema=False), quiet=True) as run:
+        answers = run.map(Rationale(sampling=GREEDY), problems(20))
+        assert sum(answer.completion == answer.meta["gold"] for answer in answers) >= 15
 
 
 def test_one_request_for_several_draws_gives_several_rows_and_is_replayed(server: str, tmp_path: Path) -> None:
