@@ -47,7 +47,7 @@ def pipeline(
         n: draws for each of them.
         epochs: passes of the student over what survives.
         held_out: problems that are measured on.
-        preferences: problems for a second pass (DPO on what the teacher thinks of the student's answers); 0 leaves it out.
+        preferences: problems for a second pass, DPO on the teacher's verdicts; 0 leaves it out.
     """
     began = time.monotonic()
     seeds, test = _problems(problems, "train", 11), _problems(held_out, "test", 12)

@@ -9,9 +9,9 @@ the limit was reached say something about it; a few callers neither raise nor lo
   What is left are the places of the calls that were accepted, so the limit lands on the ceiling, be it one of calls at
   a time or of calls per second. In one round trip it falls to a quarter at the least, and not below what was held
   without refusals before this climb; refusals of calls sent before the cut are old news.
-- **Excuses.** Refusals that come at any load must not lower the limit. A tenth is excused at first. Where refusals go
-  on after a cut, a limit a fifth lower is tried: with as many there they are excused and the limit comes back; with
-  fewer they are load, and nothing is excused.
+- **Excuses.** Refusals that come at any load must not lower the limit. A tenth is excused at first. Where more go on
+  after a cut, a limit a fifth lower is tried: the share that is refused there is excused from now on, and the limit
+  comes back where that explains what was seen above.
 - **Latency.** By Little's law a limit yields limit / mean latency answers per second. Where latency grows while
   climbing, and a steady limit does not yield 5 % more than one two thirds of it, or where the yield has halved, lower
   limits are tried, down to the least that yields as much.
