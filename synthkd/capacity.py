@@ -10,8 +10,8 @@ the limit was reached say something about it; a few callers neither raise nor lo
   a time or of calls per second. In one round trip it falls to a quarter at the least, and not below what was held
   without refusals before this climb; refusals of calls sent before the cut are old news.
 - **Excuses.** Refusals that come at any load must not lower the limit. A tenth is excused at first. Where more go on
-  after a cut, a limit a fifth lower is tried: the share that is refused there is excused from now on, and the limit
-  comes back where that explains what was seen above.
+  after a cut, a limit a fifth lower is tried: what is refused there is excused from now on, and the limit comes back
+  unless that was far less than before.
 - **Latency.** By Little's law a limit yields limit / mean latency answers per second. Where latency grows while
   climbing, and a steady limit does not yield 5 % more than one two thirds of it, or where the yield has halved, lower
   limits are tried, down to the least that yields as much.
@@ -258,7 +258,7 @@ class Capacity:
                 return
             self._best = (self.limit, self._best[1] + 0.2 * (here - self._best[1]))
             self._tally = _Tally()
-        if self._held.refusals >= _EVIDENCE and self._suspected:
+        if self._suspected and self._held.refusals >= max(_EVIDENCE, 1.25 * self._excused * self._held.count):
             self._test()
         elif self._left <= 0 and self.limit < self.cap and (now >= self._not_before or 2 * self.limit < self._ceiling):
             if not self._measured:
@@ -273,11 +273,10 @@ class Capacity:
         self._become(self._excusing, 1, math.ceil(_EVIDENCE / self._share))
 
     def _excusing(self, now: float) -> None:
-        seen, held = self._tally, self._held
+        seen = self._tally
         self._excused = min(seen.refusals / seen.count, _LOAD)
         self._most_excused = 1.5 * self._excused
-        expected = self._excused * held.count
-        if held.refusals <= expected + 3 * math.sqrt(expected):
+        if seen.refusals >= max(2, self._share * seen.count / 4):
             self.limit = min(max(self._untried, self._height), self.cap)
             self._easy, self._climbed_from, self._best = self.cap, self.limit, (0, 0.0)
             self._climbs()
