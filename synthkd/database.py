@@ -36,9 +36,11 @@ CREATE TABLE IF NOT EXISTS ledger (
     reason TEXT, detail TEXT, body TEXT, dropped TEXT, PRIMARY KEY (stage, position)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rows (
     stage INTEGER NOT NULL, position INTEGER NOT NULL, k INTEGER NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL,
-    body TEXT NOT NULL, sources TEXT NOT NULL, PRIMARY KEY (stage, position, k)) WITHOUT ROWID;
+    body TEXT NOT NULL, sources TEXT NOT NULL, PRIMARY KEY (stage, position, k));
 """
 _VERSION = 2
+_PAGE = 8192
+"""Bytes of a page: few rows of text spill over, and a commit of a few rows still writes little."""
 _FULL = 4096
 """Rows that may wait for a commit before whoever puts more is made to wait."""
 
@@ -172,6 +174,7 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30)
+        connection.execute(f"PRAGMA page_size = {_PAGE}")  # heard by a new file only
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cache_size = -16000")
