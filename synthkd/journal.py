@@ -27,9 +27,15 @@ _SPENT = (
     " FROM calls c JOIN sources s ON s.id = c.source GROUP BY s.teacher, c.cost IS NULL"
 )
 _SELECT = (
-    "SELECT text, reasoning, finish_reason, other, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens"
-    " FROM calls WHERE key = ?"
+    "SELECT id, key, text, reasoning, finish_reason, other, prompt_tokens, completion_tokens, reasoning_tokens,"
+    " cached_tokens FROM calls WHERE "
 )
+_BY_KEY, _BLOCK_OF = _SELECT + "key = ?", _SELECT + "id BETWEEN ? AND ?"
+_BLOCK = 128
+"""Calls that are read at a time, while a replay asks for them in about the order in which they were made."""
+_BLOCKS = 16
+_PAUSE = 512
+"""Look-ups, after a block was read for nothing, in which no other is."""
 
 
 class Journal:
@@ -42,6 +48,9 @@ class Journal:
             (teacher, prompt, sampling.encode()): number
             for number, teacher, prompt, sampling in database.read("SELECT id, teacher, prompt, sampling FROM sources")
         }
+        self._near: dict[bytes, tuple[Any, ...]] = {}
+        self._blocks: dict[int, list[bytes]] = {}
+        self._pause = 0
 
     def source(self, teacher: str, request: Request[Any]) -> int:
         """The number under which this combination of teacher, prompt and sampling is known as a provenance."""
@@ -55,12 +64,34 @@ class Journal:
 
     def find(self, key: bytes) -> Completion | None:
         """The completion under a key, or None if it was never drawn."""
-        rows = self._database.read(_SELECT, (key,))
-        if not rows:
-            return None
-        text, reasoning, finish_reason, other, *usage = rows[0]
-        more = orjson.loads(other) if other else {}
-        return Completion(text, reasoning, finish_reason, usage=Usage(*usage), **_frozen(more))
+        row = self._near.pop(key, None)
+        if row is None:
+            rows = self._database.read(_BY_KEY, (key,))
+            if not rows:
+                return None
+            row = rows[0]
+            self._look_around(row[0])
+        _, _, text, reasoning, finish_reason, other, *usage = row
+        if other is None:
+            return Completion(text, reasoning, finish_reason, usage=Usage(*usage))
+        return Completion(text, reasoning, finish_reason, usage=Usage(*usage), **_frozen(orjson.loads(other)))
+
+    def _look_around(self, number: int) -> None:
+        """Read the block of calls around one that was asked for; a few blocks are kept, each call is given once."""
+        block = number // _BLOCK
+        if self._pause:
+            self._pause -= 1
+            return
+        if block in self._blocks:
+            return
+        rows = self._database.read(_BLOCK_OF, (block * _BLOCK, (block + 1) * _BLOCK - 1))
+        self._near.update((row[1], row) for row in rows if row[0] != number)
+        self._blocks[block] = [row[1] for row in rows]
+        if len(self._blocks) > _BLOCKS:
+            keys = self._blocks.pop(next(iter(self._blocks)))
+            unused = sum(self._near.pop(key, None) is not None for key in keys)
+            if unused > 0.8 * len(keys):  # asked for in another order, where reading ahead is a waste
+                self._pause = _PAUSE
 
     def seconds(self, key: bytes) -> float:
         """How long the call took that drew this completion; 0 if it was never drawn."""
