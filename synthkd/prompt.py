@@ -33,6 +33,7 @@ T = TypeVar("T")
 _HEADER = re.compile(r"\A\{#-?\s*variables:(?P<variables>[^;#]*);\s*source:(?P<source>.*?)-?#\}", re.DOTALL)
 _TURN = re.compile(r"(user|assistant)_([1-9][0-9]*)\Z")
 _HERE = Path(__file__).parent
+_SAMPLING, _POLICY = Sampling(), Policy()
 
 
 def builtin_folder() -> Path:
@@ -59,7 +60,20 @@ class Prompt(Generic[T]):
             or variables that header and body do not agree on.
     """
 
-    __slots__ = ("_blocks", "_template", "_wanted", "digest", "name", "path", "reply", "source", "text", "variables")
+    __slots__ = (
+        "_blocks",
+        "_globals",
+        "_label",
+        "_template",
+        "_wanted",
+        "digest",
+        "name",
+        "path",
+        "reply",
+        "source",
+        "text",
+        "variables",
+    )
 
     def __init__(self, name: str | Path, reply: type[T]) -> None:
         self.reply = reply
@@ -73,11 +87,13 @@ class Prompt(Generic[T]):
         try:
             used = _undeclared(environment, tree, included)
             self._template = environment.get_template(self.path.name)
+            self._globals = dict(self._template.globals)
         except jinja2.TemplateSyntaxError as error:  # such as a filter that does not exist
             raise PromptError(f"{self.path}, line {error.lineno}: {error.message}") from None
         self._lint(tree, used)
         self._blocks = self._ordered()
         self._wanted = frozenset(self.variables)
+        self._label = f"{self.name}@{self.digest}"
 
     def __repr__(self) -> str:
         return f"Prompt({self.name!r}, {self.reply.__name__})"
@@ -85,7 +101,7 @@ class Prompt(Generic[T]):
     @property
     def label(self) -> str:
         """Name and digest, as provenance has it: `labeling/answer@3f2a91c0`."""
-        return f"{self.name}@{self.digest}"
+        return self._label
 
     def render(self, *, sampling: Sampling | None = None, policy: Policy | None = None, **fields: Any) -> Request[T]:
         """Render the template into a request.
@@ -101,18 +117,20 @@ class Prompt(Generic[T]):
         if fields.keys() != self._wanted:
             self._complain(fields)
         messages = self.messages(fields)
-        return Request(messages, self.reply, sampling or Sampling(), policy or Policy(), self.label)
+        return Request(messages, self.reply, sampling or _SAMPLING, policy or _POLICY, self._label)
 
     def fill(
         self, record: Record, /, *, sampling: Sampling | None = None, policy: Policy | None = None, **more: Any
     ) -> Request[T]:
         """Render with what the record offers (its fields, `meta`, `instruction`) and what the strategy adds."""
-        offered = {**record.variables(), **more}
-        missing = self._wanted - offered.keys()
-        if missing:
-            raise self._unknown(missing, offered)
-        chosen = {name: offered[name] for name in self.variables}
-        return Request(self.messages(chosen), self.reply, sampling or Sampling(), policy or Policy(), self.label)
+        offered = record.variables()
+        if more:
+            offered.update(more)
+        try:
+            chosen = {name: offered[name] for name in self.variables}
+        except KeyError:
+            raise self._unknown(self._wanted - offered.keys(), offered) from None
+        return Request(self.messages(chosen), self.reply, sampling or _SAMPLING, policy or _POLICY, self._label)
 
     def check(self, record: Record, *more: str) -> None:
         """Raise `PromptError` if the template wants something that neither the record nor the strategy (`more`) has."""
@@ -122,7 +140,9 @@ class Prompt(Generic[T]):
 
     def messages(self, fields: dict[str, Any]) -> tuple[Message, ...]:
         """The rendered messages; an empty block gives none."""
-        context = self._template.new_context(fields)
+        template, known = self._template, {**self._globals, **fields}
+        # What `template.new_context` does, without walking through the environment's globals for each prompt.
+        context = template.environment.context_class(template.environment, known, template.name, template.blocks)
         rendered = []
         try:
             for role, block in self._blocks:

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from synthkd.request import Message
 
+_PARENTS = {"parents"}
+
 
 class Record(BaseModel):
     """An immutable unit of data with a content id and the ids of its parents. Subclass it to add fields."""
@@ -30,7 +32,7 @@ class Record(BaseModel):
     @cached_property
     def id(self) -> str:
         """20 hex digits over the kind and every field but the parents."""
-        content = self.model_dump(mode="json", exclude={"parents"}, exclude_defaults=True)
+        content = self.model_dump(mode="json", exclude=_PARENTS, exclude_defaults=True)
         return blake2b(
             orjson.dumps((type(self).__name__, content), option=orjson.OPT_SORT_KEYS), digest_size=10
         ).hexdigest()
@@ -44,7 +46,13 @@ class Record(BaseModel):
 
     def variables(self) -> dict[str, Any]:
         """What a template may use of this record: its fields, and the entries of `meta`."""
-        return {**self.meta, **{name: getattr(self, name) for name in type(self).model_fields}}
+        own = self.__dict__
+        return {**self.meta, **{name: own[name] for name in _fields(type(self))}}
+
+
+@lru_cache(maxsize=256)
+def _fields(kind: type[Record]) -> tuple[str, ...]:
+    return tuple(kind.model_fields)
 
 
 class Prompted(Record):
@@ -67,7 +75,9 @@ class Prompted(Record):
 
     def variables(self) -> dict[str, Any]:
         """Fields, entries of `meta`, and `instruction`."""
-        return {**super().variables(), "instruction": self.instruction}
+        found = super().variables()
+        found["instruction"] = self.instruction
+        return found
 
     def carried(self) -> dict[str, JsonValue]:
         """What records made from this one keep in their `meta`: its own, and the fields that a subclass added."""

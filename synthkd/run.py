@@ -306,7 +306,8 @@ class _Mapping:
             if error is raised:
                 raise
             raise error from error.__cause__
-        merged = tuple(sorted(ask.sources.union(sources))) if ask.sources else sources
+        used = ask.sources
+        merged = tuple(sorted(used.union(sources)) if sources or len(used) > 1 else used) if used else sources
         if not outputs:
             self._run.counters.rejected += 1
         self._writer.accept(position, record, outputs, merged, ask.dropped)
@@ -373,8 +374,12 @@ def _with_sources(records: Iterable[Record]) -> Iterator[tuple[Record, tuple[int
 
 
 def _check_outputs(outputs: object) -> None:
-    if outputs is None or (isinstance(outputs, Sequence) and all(isinstance(output, Record) for output in outputs)):
-        return
+    if type(outputs) is list or isinstance(outputs, Sequence | None):  # the first is the rule, and cheap to see
+        for output in outputs or ():
+            if not isinstance(output, Record):
+                break
+        else:
+            return
     kind = type(outputs).__name__
     raise TypeError(f"the strategy gave back {kind} {str(outputs)[:80]!r}, expected a list of records")
 
