@@ -13,13 +13,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from synthkd.ask import Ask, Strategy, Switchboard
+from synthkd.ask import Ask, Strategy
 from synthkd.errors import ConfigError
 from synthkd.extrapolate import Estimate, Measured, Origin, Source, extrapolated, summed
 from synthkd.record import Record
 from synthkd.request import Completion, Request, Teacher, keys
 from synthkd.run import Run
 from synthkd.stage import Stage
+from synthkd.switchboard import Switchboard
 
 if TYPE_CHECKING:
     from synthkd.filters.rules import Filter

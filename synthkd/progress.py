@@ -38,6 +38,8 @@ class Counters:
     completion_tokens: int = 0
     cost: float = 0.0
     """US dollars paid by this process, for calls whose price is known."""
+    silent_until: float = 0.0
+    """When an endpoint that asked for silence may be called again, as `time.monotonic()`."""
     finished: list[str] = field(default_factory=list)
     """One line for each finished stage."""
 
@@ -102,6 +104,8 @@ class _Meter:
         if c.rejected:
             parts.append(f"{c.rejected:,} rejected")
         parts.append(f"{c.in_flight:,} in flight")
+        if c.silent_until - now > 1:
+            parts.append(f"silent for {_duration(c.silent_until - now)}, as the endpoint asked")
         if len(self._window) > 1:
             parts.append(f"{rate:,.0f} rows/s, {call_rate:,.0f} calls/s" if rate >= 1 else f"{60 * rate:,.1f} rows/min")
         if c.retries:

@@ -184,11 +184,29 @@ class Limits:
     endpoint: str
     """What shares these limits: teachers with the same endpoint wait in the same line."""
     max_in_flight: int = 256
-    """Calls on their way at the same time."""
+    """Calls on their way at the same time, at most."""
+    adaptive: bool = True
+    """Find out by what comes back how many calls at a time the endpoint takes; else always `max_in_flight`."""
+    rpm: int | None = None
+    """Calls per minute, spread evenly; None is no limit."""
+    tpm: int | None = None
+    """Tokens per minute, of prompts and completions."""
     tries: int = 8
     """Attempts per call before a transient failure becomes final."""
     longest_wait: float = 60.0
     """Upper limit, in seconds, of the jittered exponential pause between two tries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What an endpoint said was left of its own limits; a teacher that hears such things keeps the last as `quota`."""
+
+    requests: int | None
+    """Calls that are left; None where it did not say."""
+    requests_reset: float
+    """When that is renewed, as `time.monotonic()`."""
+    tokens: int | None
+    tokens_reset: float
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ exactly once. A row and its line in the ledger are one transaction.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -215,6 +216,10 @@ class StageWriter:
             self._database.put("UPDATE stages SET complete = 0, seconds = NULL WHERE number = ?", (self.number,))
         else:
             self._database.put("INSERT INTO stages (number, name, strategy, input) VALUES (?,?,?,?)", self._line)
+
+    async def breathe(self) -> None:
+        """Give others a turn, and let the disk catch up where much waits for it."""
+        await (self._database.committed() if self._database.crowded else asyncio.sleep(0))
 
     def accept(
         self,

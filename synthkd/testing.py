@@ -36,7 +36,7 @@ class FunctionTeacher:
         self.identity = identity
         self.native_schema = native_schema
         self.sampling = sampling or Sampling()
-        self.limits = limits or Limits(endpoint=identity, longest_wait=0.05)
+        self.limits = limits or Limits(endpoint=identity, adaptive=False, longest_wait=0.05)
         self.most = most
         self.price = price
         self.calls: list[Request[Any]] = []

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field
 
-from synthkd.ask import Ask, Switchboard
+from synthkd.ask import Ask
 from synthkd.database import Database
 from synthkd.errors import (
     ConfigError,
@@ -29,6 +29,7 @@ from synthkd.errors import (
 from synthkd.journal import Journal
 from synthkd.progress import Counters
 from synthkd.request import Completion, Limits, Message, Policy, Request, Sampling
+from synthkd.switchboard import Switchboard
 from synthkd.testing import FunctionTeacher
 
 

@@ -15,9 +15,9 @@ import orjson
 
 from synthkd.errors import ConfigError, TeacherError, TeacherUnavailable, Transient
 from synthkd.prices import Price
-from synthkd.request import Completion, Limits, Request, Sampling
+from synthkd.request import Completion, Limits, Quota, Request, Sampling
 from synthkd.teachers.endpoint import OPENAI_URL, endpoint, key_name, proxy_for, without_credentials
-from synthkd.teachers.wire import completions_in, loads, retry_after, strict_schema
+from synthkd.teachers.wire import completions_in, loads, quota_in, retry_after, strict_schema
 
 if TYPE_CHECKING:
     import aiohttp
@@ -44,7 +44,10 @@ class OpenAITeacher:
             `SYNTHKD_API_KEY` for any other, so that one provider's key never reaches another. None there is no key.
         sampling: defaults for what requests leave open.
         native_schema: the endpoint enforces `response_format` JSON schemas; else the schema is written into the prompt.
-        max_in_flight: calls on their way at the same time; by default 256, and with `batch` as many as fill a file.
+        max_in_flight: calls on their way at the same time, at most; the run finds out how many the endpoint takes. By
+            default 256, and with `batch` as many as fill a file.
+        rpm: calls per minute, where the endpoint does not say itself what is left of them (`x-ratelimit-*`).
+        tpm: tokens per minute, of prompts and completions, likewise.
         tries: attempts per call before a transient failure becomes final.
         timeout: seconds for one call, from connecting to the last byte.
         headers: further headers of every request; their values count as secret.
@@ -65,14 +68,16 @@ class OpenAITeacher:
         sampling: Sampling | None = None,
         native_schema: bool = True,
         max_in_flight: int | None = None,
+        rpm: int | None = None,
+        tpm: int | None = None,
         tries: int = 8,
         timeout: float = 600.0,
         headers: Mapping[str, str] | None = None,
         batch: Batch | bool = False,
         price: Price | None = None,
     ) -> None:
-        if (max_in_flight is not None and max_in_flight < 1) or tries < 1 or timeout <= 0:
-            raise ConfigError("max_in_flight and tries must be at least 1, timeout must be positive")
+        if min(1 if most is None else most for most in (max_in_flight, rpm, tpm, tries)) < 1 or timeout <= 0:
+            raise ConfigError("max_in_flight, rpm, tpm and tries must be at least 1, timeout must be positive")
         self.model = model
         self._endpoint = endpoint(base_url, api_key, headers or {})
         name = self._endpoint.name
@@ -85,7 +90,8 @@ class OpenAITeacher:
         self.sampling = sampling or Sampling()
         self.native_schema = native_schema
         self.identity = f"{name}#{model}"
-        self.limits = Limits(name, max_in_flight or 256, tries)
+        self.limits = Limits(name, max_in_flight or 256, rpm=rpm, tpm=tpm, tries=tries)
+        self.quota: Quota | None = None
         self.price, self.price_factor = price, 1.0
         self._batches: Batches | None = None
         if batch:
@@ -129,6 +135,7 @@ class OpenAITeacher:
         except self._errors as error:
             unreachable = isinstance(error, self._unconnected)
             raise Transient(f"{name}: {self._endpoint.clean(str(error))}", unreachable=unreachable) from None
+        self.quota = quota_in(headers)
         if status != 200:
             raise self._refusal(status, headers, content)
         try:

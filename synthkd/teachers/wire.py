@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -12,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from synthkd.request import Completion, Usage, schema
+from synthkd.request import Completion, Quota, Usage, schema
 
 
 def loads(content: bytes) -> Any:
@@ -103,6 +104,43 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+_SPAN = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+_SPAN_SECONDS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
+_EPOCH = 1e9
+"""A number so large is no span but a date in seconds since 1970, or a thousand times as large in milliseconds."""
+
+
+def quota_in(headers: Mapping[str, str]) -> Quota | None:
+    """What `x-ratelimit-remaining-*` and `x-ratelimit-reset-*` say is left and until when; None if they do not."""
+    if "x-ratelimit-remaining-requests" not in headers and "x-ratelimit-remaining-tokens" not in headers:
+        return None
+    requests, requests_reset = _left(headers, "requests")
+    tokens, tokens_reset = _left(headers, "tokens")
+    return None if requests is None and tokens is None else Quota(requests, requests_reset, tokens, tokens_reset)
+
+
+def _left(headers: Mapping[str, str], of: str) -> tuple[int | None, float]:
+    left, reset = headers.get(f"x-ratelimit-remaining-{of}", ""), _span(headers.get(f"x-ratelimit-reset-{of}", ""))
+    if reset is None or not left.strip().isdecimal():
+        return None, 0.0  # of no use without the other
+    return int(left), time.monotonic() + reset
+
+
+def _span(text: str) -> float | None:
+    """Seconds of `6m0s`, `1.5s`, `120ms`, a bare number of seconds, or a date since 1970."""
+    text = text.strip().lower()
+    try:
+        number = float(text)
+    except ValueError:
+        found = _SPAN.fullmatch(text)
+        if found is None or not text:
+            return None
+        return sum(float(part or 0) * worth for part, worth in zip(found.groups(), _SPAN_SECONDS, strict=True))
+    if number >= _EPOCH:
+        number = (number / 1000 if number >= 1000 * _EPOCH else number) - time.time()
+    return max(number, 0.0) if math.isfinite(number) else None
 
 
 def strict_schema(reply: Any) -> tuple[dict[str, Any], bool]:

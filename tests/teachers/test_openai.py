@@ -591,3 +591,41 @@ def test_a_specification_with_a_url_makes_the_same_teacher_and_hides_what_it_can
         with pytest.raises(ConfigError) as caught:
             teacher_from(spec)
         assert "secret" not in str(caught.value)
+
+
+# --- the endpoint's own limits ----------------------------------------------------------------------------------------
+
+
+class Window:
+    """A server that takes so many calls in each stretch of time, says what is left of them, and refuses the rest."""
+
+    def __init__(self, most: int, seconds: float) -> None:
+        self.most, self.seconds = most, seconds
+        self.ends, self.left, self.refused = 0.0, 0, 0
+
+    def __call__(self, call: Call) -> Served:
+        if call.at >= self.ends:
+            self.ends, self.left = call.at + self.seconds, self.most
+        self.left -= 1
+        reset = {"x-ratelimit-reset-requests": f"{1000 * (self.ends - call.at):.0f}ms"}
+        left = {"x-ratelimit-remaining-requests": str(max(self.left, 0)), **reset}
+        if self.left < 0:
+            self.refused += 1
+            return Served(status=429, headers=left)
+        return Served(call.echo, headers=left, delay=0.01)
+
+
+def test_a_quota_that_the_server_tells_of_is_used_up_and_not_passed(serve: Serve, tmp_path: Path) -> None:
+    window = Window(most=20, seconds=0.4)
+    server = serve(window)
+    rows, rejects = answers(tmp_path, teacher_at(server, max_in_flight=10), *(f"question {n}" for n in range(70)))
+    assert (len(rows), rejects) == (70, [])
+    assert window.refused == 0
+    assert len(server.calls) == 70
+
+
+def test_calls_per_minute_that_the_user_gave_are_kept(serve: Serve, tmp_path: Path) -> None:
+    server = serve()
+    rows, _ = answers(tmp_path, teacher_at(server, rpm=1200), *(f"question {n}" for n in range(40)))
+    assert len(rows) == 40
+    assert server.calls[-1].at - server.calls[0].at >= 0.85  # 20 at once, then 20 a second

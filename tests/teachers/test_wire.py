@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, RootModel
 
 from synthkd.request import Usage
-from synthkd.teachers.wire import completions_in, loads, retry_after, strict_schema
+from synthkd.teachers.wire import completions_in, loads, quota_in, retry_after, strict_schema
 
 steady = settings(deadline=None, derandomize=True, max_examples=100)
 
@@ -140,6 +140,32 @@ def test_a_date_is_as_far_away_as_it_is() -> None:
 def test_no_header_makes_the_waiting_time_fail_or_endless(value: str, name: str) -> None:
     found = retry_after({name: value})
     assert found is None or (found >= 0 and math.isfinite(found))
+
+
+@pytest.mark.parametrize(
+    ("reset", "seconds"),
+    [("6m0s", 360.0), ("1.5s", 1.5), ("120ms", 0.12), ("1h2m3s", 3723.0), ("17", 17.0), ("0", 0.0), ("1970", 1970.0)],
+)
+def test_a_quota_is_what_is_left_and_when_it_is_renewed(reset: str, seconds: float) -> None:
+    found = quota_in({"x-ratelimit-remaining-requests": "12", "x-ratelimit-reset-requests": reset})
+    assert found is not None
+    assert (found.requests, found.tokens) == (12, None)
+    assert found.requests_reset - time.monotonic() == pytest.approx(seconds, abs=1)
+
+
+def test_a_quota_renewed_at_a_date_is_as_far_away_as_the_date_in_seconds_or_in_milliseconds() -> None:
+    for date in (f"{time.time() + 30:.0f}", f"{1000 * (time.time() + 30):.0f}"):
+        found = quota_in({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": date})
+        assert found is not None
+        assert 25 < found.tokens_reset - time.monotonic() < 31
+
+
+@steady
+@given(st.text(max_size=12) | st.text("0123456789.hms-", max_size=8), st.text("0123456789-. ²", max_size=6))
+def test_no_header_makes_a_quota_fail_or_endless(reset: str, left: str) -> None:
+    for of in ("requests", "tokens"):
+        found = quota_in({f"x-ratelimit-remaining-{of}": left, f"x-ratelimit-reset-{of}": reset})
+        assert found is None or math.isfinite(found.requests_reset + found.tokens_reset)
 
 
 class Leaf(BaseModel):

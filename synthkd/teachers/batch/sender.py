@@ -54,7 +54,7 @@ class Batches:
         self._asked: Counter[bytes] = Counter()
         self._say: Callable[[str], None] | None = None
         # A line of its own: single calls to the same endpoint do not wait for batches, nor batches for them.
-        self.limits = Limits(f"{endpoint.name}/batches", in_flight, tries=1)
+        self.limits = Limits(f"{endpoint.name}/batches", in_flight, adaptive=False, tries=1)
 
     async def generate(self, request: Request[Any], n: int = 1) -> list[Completion]:
         """Draw outside of a run: the nth equal call of a process has the same name in every process."""

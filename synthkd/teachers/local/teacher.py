@@ -64,7 +64,9 @@ class LocalTeacher:
             raise MissingExtra("transformers and torch", "train")
         self.name = str(model)
         self.sampling = (sampling or Sampling()).over(Sampling(max_tokens=max_tokens))
-        self.limits = Limits(endpoint=f"local:{self.name}#{id(self)}", max_in_flight=2 * batch_size, tries=1)
+        self.limits = Limits(
+            endpoint=f"local:{self.name}#{id(self)}", max_in_flight=2 * batch_size, adaptive=False, tries=1
+        )
         self._folder = model_folder(model)
         self._template = _template(chat_template)
         if self._folder and self._template is None and not has_chat_template(self._folder):

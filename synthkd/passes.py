@@ -1,0 +1,184 @@
+"""One pass over records, by a strategy or by a filter: the only place that works on a stage's inputs.
+
+Invariants: each input is accepted or rejected once, in the ledger of its stage; memory is bounded by what is in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from synthkd.ask import Ask, Strategy
+from synthkd.errors import ConfigError, RecordError, SynthKDError
+from synthkd.record import Record
+from synthkd.request import Teacher
+from synthkd.stage import Stage, StageWriter
+from synthkd.switchboard import Switchboard
+
+if TYPE_CHECKING:
+    from synthkd.filters.rules import Filter
+
+_WIDTH = 1024
+_BREATH = 64
+"""Records that one worker may finish from the journal alone before others get a turn."""
+
+
+class StrategyPass:
+    """A `map` in progress: workers that take records from one iterator and write what the strategy gives."""
+
+    def __init__(
+        self,
+        strategy: Strategy[Any, Any],
+        records: Iterable[Record],
+        roles: Mapping[str, Teacher],
+        writer: StageWriter,
+        board: Switchboard,
+        seed: int,
+        width: int | None,
+    ) -> None:
+        self.records = records
+        self._strategy = strategy
+        self._roles = roles
+        self._writer = writer
+        self._board = board
+        self._seed = seed
+        self._width = width
+        self._inputs: Iterator[tuple[int, tuple[Record, tuple[int, ...]]]] = enumerate(_with_sources(records))
+
+    async def __call__(self) -> None:
+        first = next(self._inputs, None)
+        if first is None:
+            return
+        self._check(first[1][0])  # before any worker can pay for anything
+        self._inputs = chain((first,), self._inputs)
+        width = self._width or max([_WIDTH, *(player.limits.max_in_flight for player in self._roles.values())])
+        known = len(self.records) if isinstance(self.records, Sequence) else width
+        workers = [asyncio.create_task(self._worker()) for _ in range(min(width, known))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _worker(self) -> None:
+        for position, (record, sources) in self._inputs:
+            await self._one(position, record, sources)
+            self._board.counters.done += 1
+            if position % _BREATH == 0:
+                await self._writer.breathe()
+
+    def _check(self, record: Record) -> None:
+        check = getattr(self._strategy, "check", None)
+        if check is not None:
+            check(record)
+
+    async def _one(self, position: int, record: Record, sources: tuple[int, ...]) -> None:
+        ask = Ask(self._board, self._roles, f"{self._seed}:{record.id}")
+        try:
+            outputs = await self._strategy(record, ask)
+            _check_outputs(outputs)
+        except Exception as raised:
+            error = _first_of(raised)
+            if isinstance(error, RecordError):
+                self._board.counters.rejected += 1
+                self._writer.reject(position, record, error, ask.dropped)
+                return
+            if not isinstance(error, SynthKDError):
+                _note(error, f"while stage {self._writer.name!r} worked on record {record.id} (input {position + 1})")
+            if error is raised:
+                raise
+            raise error from error.__cause__
+        used = ask.sources
+        merged = tuple(sorted(used.union(sources)) if sources or len(used) > 1 else used) if used else sources
+        if not outputs:
+            self._board.counters.rejected += 1
+        self._writer.accept(position, record, outputs, merged, ask.dropped)
+
+
+class FilterPass:
+    """A `filter` in progress: records and verdicts side by side."""
+
+    def __init__(self, rule: Filter[Any], records: Iterable[Record], writer: StageWriter, board: Switchboard) -> None:
+        self.records = records
+        self._rule = rule
+        self._writer = writer
+        self._board = board
+
+    async def __call__(self) -> None:
+        pending: deque[tuple[Record, tuple[int, ...]]] = deque()
+        inputs = _with_sources(self.records)
+
+        def passing() -> Iterator[Record]:
+            for item in inputs:
+                pending.append(item)
+                yield item[0]
+
+        nothing: Counter[str] = Counter()
+        position = -1
+        for position, verdict in enumerate(self._rule(passing())):
+            if not pending:
+                raise ConfigError(
+                    f"filter {self._writer.name!r} gave a verdict for no record, after those for the first {position}; "
+                    "it must give one each, in order"
+                )
+            record, sources = pending.popleft()
+            if verdict is not None and not isinstance(verdict, str):
+                raise ConfigError(
+                    f"filter {self._writer.name!r} gave {verdict!r} for record {record.id}; expected None (keep) or a "
+                    "reason. A function that says True or False becomes a filter with synthkd.filters.each(...)"
+                )
+            if verdict is None:
+                self._writer.accept(position, record, (record,), sources, nothing)
+            else:
+                self._board.counters.rejected += 1
+                self._writer.reject(position, record, RecordError(verdict, reason=verdict), nothing)
+            self._board.counters.done += 1
+            if position % _BREATH == 0:
+                await self._writer.breathe()
+        if pending or next(inputs, None) is not None:
+            raise ConfigError(
+                f"filter {self._writer.name!r} gave {position + 1} verdicts for more records; "
+                "it must give one each, in order"
+            )
+
+
+def _with_sources(records: Iterable[Record]) -> Iterator[tuple[Record, tuple[int, ...]]]:
+    if isinstance(records, Stage):
+        yield from records.items()
+        return
+    for number, record in enumerate(records, 1):
+        if not isinstance(record, Record):
+            raise ConfigError(
+                f"input {number} is a {type(record).__name__}, expected a Record: "
+                "read files with synthkd.data.read(...)"
+            )
+        yield record, ()
+
+
+def _check_outputs(outputs: object) -> None:
+    if type(outputs) is list or isinstance(outputs, Sequence | None):  # the first is the rule, and cheap to see
+        for output in outputs or ():
+            if not isinstance(output, Record):
+                break
+        else:
+            return
+    kind = type(outputs).__name__
+    raise TypeError(f"the strategy gave back {kind} {str(outputs)[:80]!r}, expected a list of records")
+
+
+def _note(error: Exception, text: str) -> None:
+    """Say once where it happened; one failure may reach many records that shared a call."""
+    if text[:11] not in {note[:11] for note in getattr(error, "__notes__", ())}:
+        error.add_note(text)
+
+
+def _first_of(error: Exception) -> Exception:
+    """What a strategy's TaskGroup failed with; a failure that stops the run goes before one that rejects the record."""
+    if not isinstance(error, ExceptionGroup):
+        return error
+    failures = [_first_of(inner) for inner in error.exceptions]
+    return next((failure for failure in failures if not isinstance(failure, RecordError)), failures[0])
