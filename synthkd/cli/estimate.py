@@ -9,6 +9,7 @@ import typer
 from synthkd.cli import console
 from synthkd.cli.options import (
     File,
+    InFlight,
     JudgeSpec,
     Limit,
     MaxCalls,
@@ -19,10 +20,12 @@ from synthkd.cli.options import (
     Prices,
     Quiet,
     Roles,
+    Rpm,
     Seed,
     Seeds,
     StudentSpec,
     TeacherSpec,
+    Tpm,
     asked,
 )
 from synthkd.cli.report import dollars
@@ -49,6 +52,9 @@ def estimate(
     max_calls: MaxCalls = None,
     max_tokens: MaxTokens = None,
     price: Prices = None,
+    max_in_flight: InFlight = None,
+    rpm: Rpm = None,
+    tpm: Tpm = None,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -70,6 +76,7 @@ def estimate(
         specs={"teacher": teacher, "judge": judge, "student": student},
         role=role,
         price=price,
+        pace={"max_in_flight": max_in_flight, "rpm": rpm, "tpm": tpm},
         named={"seeds": seeds, "limit": None if limit is None else str(limit)},
         option=option,
         out=out,

@@ -9,7 +9,8 @@ import typer
 
 from synthkd.cli import console
 from synthkd.cli.arguments import pairs
-from synthkd.cli.opening import FORMS, SPEC, opened, players
+from synthkd.cli.opening import SPEC, opened, players
+from synthkd.teachers import FORMS
 
 
 def evaluate(

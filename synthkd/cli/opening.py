@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from synthkd.run import Run
 
 SPEC = "SPEC"
-FORMS = "openai:MODEL, openai:MODEL@URL, local:PATH_OR_ID, tiny"
 
 
 def players(roles: Mapping[str, str | Teacher | None]) -> dict[str, Teacher]:
@@ -63,6 +63,15 @@ def priced(roles: Mapping[str, Teacher], texts: Sequence[str] | None) -> None:
         if role not in roles:
             raise ConfigError(f"--price {role}={text}: nobody plays this role; roles: {', '.join(roles) or 'none'}.")
         roles[role].price = price  # type: ignore[attr-defined]  # every teacher that can be named here has one
+
+
+def limited(roles: Mapping[str, Teacher], limits: Mapping[str, int | None]) -> None:
+    """Set `max_in_flight`, `rpm` and `tpm`, where given, for every endpoint that is called over the network."""
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    for teacher in roles.values():
+        for one in getattr(teacher, "members", (teacher,)):
+            if given and one.limits.adaptive:
+                one.limits = replace(one.limits, **given)  # type: ignore[misc]  # where it adapts, it can be set
 
 
 @contextmanager

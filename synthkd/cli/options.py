@@ -15,9 +15,10 @@ import typer
 
 from synthkd.cli.arguments import pairs
 from synthkd.cli.failures import Command, reported
-from synthkd.cli.opening import FORMS, SPEC, opened, players, priced
+from synthkd.cli.opening import SPEC, limited, opened, players, priced
 from synthkd.cli.pipeline import Pipeline, load
 from synthkd.errors import UnknownTeacher
+from synthkd.teachers import FORMS
 
 if TYPE_CHECKING:
     from synthkd.request import Teacher
@@ -41,6 +42,19 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but erro
 MaxCost = Annotated[
     float | None,
     typer.Option(metavar="USD", help="Stop, resumable, before the folder has cost more than so many US $."),
+]
+InFlight = Annotated[
+    int | None,
+    typer.Option(
+        "--max-in-flight",
+        metavar="N",
+        min=1,
+        help="Calls at a time to each endpoint, at most.",
+    ),
+]
+Rpm = Annotated[int | None, typer.Option("--rpm", metavar="N", min=1, help="Calls a minute to each endpoint.")]
+Tpm = Annotated[
+    int | None, typer.Option("--tpm", metavar="N", min=1, help="Tokens a minute, in and out, of each endpoint.")
 ]
 MaxCalls = Annotated[int | None, typer.Option(metavar="N", help="... before more completions are drawn for it.")]
 MaxTokens = Annotated[int | None, typer.Option(metavar="N", help="... before they take more tokens.")]
@@ -127,6 +141,7 @@ def asked(
     specs: Mapping[str, str | None],
     role: Sequence[str] | None,
     price: Sequence[str] | None,
+    pace: Mapping[str, int | None],
     named: Mapping[str, str | None],
     option: Sequence[str] | None,
     out: Path | None,
@@ -141,6 +156,7 @@ def asked(
         specs: specifications of the roles that have an option of their own.
         role: `NAME=SPEC` texts of further ones.
         price: `ROLE=IN,OUT` texts.
+        pace: `max_in_flight`, `rpm`, `tpm`.
         named: parameters of the pipeline that have an option of their own.
         option: `NAME=VALUE` texts of further ones.
         out: the run's folder.
@@ -156,4 +172,5 @@ def asked(
     given = {**specs, **pairs(role, "--role", "critic=openai:gpt-4.1-mini")}
     roles = players({**pipeline.roles, **{name: spec for name, spec in given.items() if spec is not None}})
     priced(roles, price)
+    limited(roles, pace)
     return Asked(pipeline, options, roles, out or Path("runs") / file.stem, seed, quiet, limits)

@@ -10,6 +10,7 @@ from pathlib import Path
 from synthkd.cli import console
 from synthkd.cli.options import (
     File,
+    InFlight,
     JudgeSpec,
     Limit,
     MaxCalls,
@@ -20,10 +21,12 @@ from synthkd.cli.options import (
     Prices,
     Quiet,
     Roles,
+    Rpm,
     Seed,
     Seeds,
     StudentSpec,
     TeacherSpec,
+    Tpm,
     asked,
 )
 
@@ -42,6 +45,9 @@ def run(
     max_calls: MaxCalls = None,
     max_tokens: MaxTokens = None,
     price: Prices = None,
+    max_in_flight: InFlight = None,
+    rpm: Rpm = None,
+    tpm: Tpm = None,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -64,6 +70,7 @@ def run(
         specs={"teacher": teacher, "judge": judge, "student": student},
         role=role,
         price=price,
+        pace={"max_in_flight": max_in_flight, "rpm": rpm, "tpm": tpm},
         named={"seeds": seeds, "limit": None if limit is None else str(limit)},
         option=option,
         out=out,

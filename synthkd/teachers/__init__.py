@@ -6,15 +6,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from synthkd.teachers.batch import Batch
     from synthkd.teachers.local import LocalTeacher
     from synthkd.teachers.openai import OpenAITeacher
     from synthkd.teachers.pool import TeacherPool
     from synthkd.teachers.spec import teacher_from
     from synthkd.teachers.tiny import TinyTeacher
 
-__all__ = ["LocalTeacher", "OpenAITeacher", "TeacherPool", "TinyTeacher", "teacher_from"]
+__all__ = ["FORMS", "Batch", "LocalTeacher", "OpenAITeacher", "TeacherPool", "TinyTeacher", "teacher_from"]
+
+FORMS = "openai:MODEL[@URL], openai-batch:MODEL[@URL], local:PATH_OR_ID, tiny; several with commas between are a pool"
+"""What a teacher's specification may look like; `teacher_from` reads them."""
 
 _HOMES = {
+    "Batch": "batch",
     "LocalTeacher": "local",
     "OpenAITeacher": "openai",
     "TeacherPool": "pool",

@@ -15,8 +15,8 @@ import re
 
 from synthkd.errors import UnknownTeacher
 from synthkd.request import Teacher
+from synthkd.teachers import FORMS
 
-FORMS = "openai:MODEL, openai:MODEL@URL, local:PATH_OR_ID, tiny"
 _MEMBERS = re.compile(r",\s*(?=(?:openai|openai-batch|local):)")
 """What stands between the members of a pool; any other comma is part of a name or a URL."""
 
@@ -49,4 +49,4 @@ def teacher_from(spec: str) -> Teacher:
 
         return LocalTeacher(rest)
     shown = spec.partition("@")[0]  # what follows may hold a password
-    raise UnknownTeacher(f"{shown!r} names no teacher; expected one of: {FORMS}, openai-batch:MODEL[@URL]")
+    raise UnknownTeacher(f"{shown!r} names no teacher; expected one of: {FORMS}")

@@ -12,8 +12,7 @@ import pytest
 from commandline import ANSWERING, cli, ended, started, written
 from loopback import Call, Loopback, Served
 
-from synthkd.cli.opening import FORMS
-from synthkd.teachers import spec
+from synthkd.teachers import FORMS, teacher_from
 
 Serve = Callable[..., Loopback]
 
@@ -84,8 +83,20 @@ def test_a_role_that_nobody_plays_names_the_option_that_cures_it() -> None:
     assert "--teacher" in result.stderr
 
 
-def test_the_forms_in_the_help_are_those_that_are_read() -> None:
-    assert spec.FORMS == FORMS
+@pytest.mark.parametrize("form", ["openai:m@http://127.0.0.1:1/v1", "openai-batch:m@http://127.0.0.1:1/v1", "tiny"])
+def test_the_forms_in_the_help_are_those_that_are_read(form: str) -> None:
+    assert form.partition(":")[0] in FORMS
+    teacher_from(form)
+
+
+def test_the_limits_of_the_command_line_hold_for_every_endpoint(serve: Serve) -> None:
+    server = serve(lambda call: Served(call.echo, delay=0.05))
+    mine = written("mine.py", ANSWERING)
+    command = ("run", mine, "--teacher", f"openai:m@{server.url}", "-p", "n=12", "--max-in-flight", "2")
+    assert cli(*command).exit_code == 0
+    ends = sorted((call.at, call.done or 0.0) for call in server.calls)
+    assert all(sum(at <= later < done for at, done in ends) <= 2 for later, _ in ends)
+    assert "--rpm" in cli("run", mine, "--teacher", f"openai:m@{server.url}", "--rpm", "0").output
 
 
 def test_a_run_that_must_stop_says_why_and_how_to_resume_and_never_the_key(
