@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from synthkd.teachers.spec import teacher_from
     from synthkd.teachers.tiny import TinyTeacher
 
-__all__ = ["FORMS", "Batch", "LocalTeacher", "OpenAITeacher", "TeacherPool", "TinyTeacher", "teacher_from"]
+__all__ = ["Batch", "LocalTeacher", "OpenAITeacher", "TeacherPool", "TinyTeacher", "teacher_from"]
 
 FORMS = "openai:MODEL[@URL], openai-batch:MODEL[@URL], local:PATH_OR_ID, tiny; several with commas between are a pool"
 """What a teacher's specification may look like; `teacher_from` reads them."""
