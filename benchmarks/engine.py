@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp  # noqa: F401  (imported at a teacher's first call otherwise; imports are not what is measured)
@@ -54,10 +55,12 @@ def main() -> None:
     """Run and print the result; with a folder that was used before, a warm run."""
     parser = arguments("synthkd, everything included.")
     parser.add_argument("--no-check", action="store_true", help="do not read the rows back")
+    parser.add_argument("--fixed", action="store_true", help="always --concurrency in flight, whatever comes back")
     given = parsed(parser)
     watch = Stopwatch()
     with watch:
-        teacher = OpenAITeacher("mock", base_url=given.url, max_in_flight=given.concurrency)
+        teacher = OpenAITeacher("mock", base_url=given.url, max_in_flight=given.concurrency, tries=100)
+        teacher.limits = replace(teacher.limits, adaptive=not given.fixed)
         run = Run(given.dir / "run", teacher=teacher, quiet=True)
     opening = watch.wall
     with watch:

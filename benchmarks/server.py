@@ -43,7 +43,7 @@ class Settings:
     malformed: float = 0.0
     """Share of JSON replies that are unusable: half of them cut within a value, half without a field."""
     retry_after: float = 1.0
-    """Seconds that a 429 asks for."""
+    """Seconds that a 429 asks for; 0 sends no such header."""
     error_latency_ms: float = 5.0
     max_concurrent: int = 0
     """Requests taken at a time; one more is answered 429. 0 takes all."""
@@ -133,7 +133,7 @@ class Server:
         self._busy = _http(
             b"429 Too Many Requests",
             b'{"error":{"message":"slower, please","code":"rate_limit_exceeded"}}',
-            b"retry-after: %g\r\n" % settings.retry_after,
+            b"retry-after: %g\r\n" % settings.retry_after if settings.retry_after else b"",
         )
 
     def decide(self, body: bytes) -> tuple[int, bytes, float]:
