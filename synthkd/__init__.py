@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from synthkd.ask import Ask, Strategy
+    from synthkd.message import Image, Message
     from synthkd.prices import Price
     from synthkd.prompt import Prompt
     from synthkd.record import Candidates, Demonstration, Instruction, Preference, Record
-    from synthkd.request import Completion, Message, Policy, Request, Sampling, Teacher
+    from synthkd.request import Completion, Policy, Request, Sampling, Teacher
     from synthkd.run import Run
     from synthkd.stage import Stage
 
@@ -23,7 +24,8 @@ _HOMES = {
     "Completion": "request",
     "Demonstration": "record",
     "Instruction": "record",
-    "Message": "request",
+    "Image": "message",
+    "Message": "message",
     "Policy": "request",
     "Preference": "record",
     "Price": "prices",
@@ -43,6 +45,7 @@ __all__ = [
     "Candidates",
     "Completion",
     "Demonstration",
+    "Image",
     "Instruction",
     "Message",
     "Policy",

@@ -9,12 +9,17 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Protocol, TypeVar
+from hashlib import blake2b
+from typing import Any, Protocol, TypeVar
+
+import orjson
+from pydantic import JsonValue
 
 from synthkd.errors import ConfigError, ParseError, RecordError, Truncated, UnknownTeacher
+from synthkd.message import Message
 from synthkd.record import Record
 from synthkd.reply import Reply, parse, repair_turn, with_schema
 from synthkd.request import Completion, Request, Sampling, Teacher
@@ -39,6 +44,11 @@ class Ask:
         """Provenance numbers of the calls made for this record."""
         self.dropped: Counter[str] = Counter()
         """Draws that were lost while others of the same request succeeded, by reason."""
+
+    @cached_property
+    def _effects(self) -> Counter[bytes]:
+        """How often each was had."""
+        return Counter()
 
     @cached_property
     def rng(self) -> random.Random:
@@ -88,14 +98,50 @@ class Ask:
         self.dropped.update(failure.reason for failure in failures)
         return replies
 
-    def _addressed(self, request: Request[T], role: str) -> tuple[Teacher, Request[T]]:
-        """The role's teacher, and the request as that teacher will see it."""
+    async def score(self, messages: Sequence[Message], completion: str, role: str = "student") -> list[float]:
+        """The log-probability (natural) of each token of a completion after the messages, under a role's model.
+
+        Raises:
+            UnknownTeacher: nobody plays the role.
+            ConfigError: its teacher cannot tell.
+            RecordError: the text does not fit the model, or the call failed.
+        """
+        return await self._board.score(self._teacher(role), messages, completion)
+
+    async def effect(
+        self, name: str, arguments: Mapping[str, Any], act: Callable[[], Awaitable[JsonValue]]
+    ) -> JsonValue:
+        """Do something whose result may differ from time to time, such as a tool call, and remember what it gave.
+
+        A replay gives what it gave then, so a strategy takes the same path. It is known by the record, by name and
+        arguments, and by how often this record has had it before. What it raises is not remembered. A process that is
+        killed between the act and the commit after it does it again.
+
+        Args:
+            name: what is done.
+            arguments: with what; JSON values.
+            act: does it.
+        """
+        asked = orjson.dumps((name, arguments), option=orjson.OPT_SORT_KEYS)
+        self._effects[asked] += 1
+        whole = blake2b(b"effect%d" % self._effects[asked], digest_size=16)
+        whole.update(self._seed.encode())
+        whole.update(asked)
+        found: JsonValue = await self._board.effect(name, whole.digest(), asked, act)
+        return found
+
+    def _teacher(self, role: str) -> Teacher:
         teacher = self._teachers.get(role)
         if teacher is None:
             known = ", ".join(sorted(self._teachers)) or "none"
             raise UnknownTeacher(
                 f"no teacher plays the role {role!r}; roles given: {known}. Pass Run(..., {role}=...)."
             )
+        return teacher
+
+    def _addressed(self, request: Request[T], role: str) -> tuple[Teacher, Request[T]]:
+        """The role's teacher, and the request as that teacher will see it."""
+        teacher = self._teacher(role)
         defaults = teacher.sampling
         if defaults is not _NO_DEFAULTS and defaults != _NO_DEFAULTS:
             request = replace(request, sampling=request.sampling.over(defaults))

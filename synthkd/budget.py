@@ -33,6 +33,8 @@ _MARGIN = 2
 """So many times the longest completion seen is what the next one may be at most, where nothing sets `max_tokens`."""
 _PER_MESSAGE, _PER_PROMPT = 16, 64
 """Tokens that a chat template may put around a message, and around them all."""
+_PER_IMAGE = 2048
+"""Tokens that a picture is taken to need at most."""
 _UNITS = 10**12
 """Money is counted in whole picodollars, so that what is reserved and released adds up to nothing."""
 
@@ -197,7 +199,9 @@ class Budget:
 
     def _most(self, teacher: Teacher, request: Request[Any], n: int, price: Price | None) -> _Amount:
         """An upper estimate: no tokenizer makes more tokens than there are bytes, and `max_tokens` holds."""
-        prompt = _PER_PROMPT + sum(len(m.content.encode()) + _PER_MESSAGE for m in request.messages)
+        prompt = _PER_PROMPT + sum(
+            len(m.text.encode()) + _PER_MESSAGE + _PER_IMAGE * len(m.images) for m in request.messages
+        )
         if request.reply is not str and teacher.native_schema:
             prompt += len(orjson.dumps(schema(request.reply)))
         new = n * (request.sampling.max_tokens or teacher.sampling.max_tokens or self._guess(teacher))

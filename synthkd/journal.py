@@ -15,6 +15,7 @@ import orjson
 
 from synthkd.budget import Spent
 from synthkd.database import Database
+from synthkd.message import as_kept
 from synthkd.request import Completion, Request, Usage
 
 _INSERT = (
@@ -31,6 +32,7 @@ _SELECT = (
     " cached_tokens FROM calls WHERE "
 )
 _BY_KEY, _BLOCK_OF = _SELECT + "key = ?", _SELECT + "id BETWEEN ? AND ?"
+_EFFECT = "SELECT result FROM effects WHERE key = ?"
 _BLOCK = 128
 """Calls that are read at a time, while a replay asks for them in about the order in which they were made."""
 _BLOCKS = 16
@@ -102,6 +104,16 @@ class Journal:
         """What every call so far took, by teacher; reads the whole journal."""
         return [Spent(*row) for row in self._database.read(_SPENT)]
 
+    def effect(self, key: bytes) -> Any:
+        """What an effect or a score gave, in a list of one; an empty list if it was never had."""
+        return [orjson.loads(result) for (result,) in self._database.read(_EFFECT, (key,))]
+
+    async def keep(self, key: bytes, kind: str, asked: bytes, result: Any) -> None:
+        """Put what an effect or a score gave on disk, and return once it is there."""
+        row = (key, kind, asked.decode(), orjson.dumps(result).decode(), time.time())
+        self._database.put("INSERT OR IGNORE INTO effects VALUES (?,?,?,?,?)", row)
+        await self._database.committed()
+
     async def record(
         self,
         drawn: Sequence[tuple[bytes, int, Completion]],
@@ -120,7 +132,7 @@ class Journal:
             costs: US dollars of each draw; None, or nothing at all, where the price is unknown.
         """
         now = time.time()
-        asked: bytes | None = orjson.dumps(request.messages)
+        asked: bytes | None = as_kept(request.messages)
         for (key, sample, completion), cost in zip_longest(drawn, costs):
             usage = completion.usage
             self._database.put(

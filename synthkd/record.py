@@ -14,7 +14,7 @@ from typing import Any, Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from synthkd.request import Message
+from synthkd.message import Message
 
 _PARENTS = {"parents"}
 
@@ -71,7 +71,7 @@ class Prompted(Record):
         """The text of the last user turn."""
         if isinstance(self.prompt, str):
             return self.prompt
-        return next((m.content for m in reversed(self.prompt) if m.role == "user"), "")
+        return next((m.text for m in reversed(self.prompt) if m.role == "user"), "")
 
     def variables(self) -> dict[str, Any]:
         """Fields, entries of `meta`, and `instruction`."""

@@ -17,7 +17,8 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from synthkd.errors import EmptyReply, ParseError, Refused, Truncated
-from synthkd.request import Completion, Message, Request, schema
+from synthkd.message import Message
+from synthkd.request import Completion, Request, schema
 
 T = TypeVar("T")
 
@@ -85,6 +86,8 @@ def parse(completion: Completion, request: Request[T]) -> Reply[T]:
         raise Truncated(
             f"the reply was cut by the token limit after {tokens or 'its'} tokens; raise Sampling.max_tokens"
         )
+    if not text.strip() and completion.tool_calls and request.reply is str:
+        return Reply(cast(T, ""), "", completion.reasoning, completion)
     if not text.strip() and (policy.empty == "reject" or request.reply is not str):
         raise EmptyReply("the teacher answered with an empty text")
     value = cast(T, text.strip()) if request.reply is str else structured(text, request.reply)
@@ -230,7 +233,8 @@ def with_schema(request: Request[T]) -> Request[T]:
     messages = list(request.messages)
     for i in reversed(range(len(messages))):
         if messages[i].role == "user":
-            messages[i] = replace(messages[i], content=messages[i].content + ask)
+            said = messages[i].content
+            messages[i] = replace(messages[i], content=said + ask if isinstance(said, str) else (*said, ask))
             break
     return replace(request, messages=tuple(messages))
 

@@ -1,4 +1,4 @@
-"""What is asked and what came back: the only place where messages, sampling, requests and completions are defined.
+"""What is asked and what came back: the only place where sampling, requests and completions are defined.
 
 Invariant: a request's key covers what the teacher sees and nothing else, so timeouts, retries, policies and code
 may change without a call being paid for again.
@@ -15,15 +15,9 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 import orjson
 from pydantic import BaseModel
 
+from synthkd.message import Message, as_identity
+
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a conversation, in the shape that chat endpoints and TRL share."""
-
-    role: Literal["system", "user", "assistant", "tool"]
-    content: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +95,9 @@ class Request(Generic[T]):
     policy: Policy = Policy()
     prompt: str = ""
     """Name and digest of the template it was rendered from (`labeling/answer@3f2a91c0`): provenance only."""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """What the teacher may call, as OpenAI has it: `{"type": "function", "function": {"name", "description",
+    "parameters"}}`."""
 
     def key(self, teacher: str, index: int = 0) -> bytes:
         """Identity of one draw: 16 bytes over teacher identity, messages, reply schema, sampling and sample index."""
@@ -110,8 +107,10 @@ class Request(Generic[T]):
 def keys(teacher: str, request: Request[Any], indices: Sequence[int]) -> list[bytes]:
     """The keys of several draws of one request, hashing what they share once."""
     reply: Any = request.reply
-    base = blake2b(orjson.dumps((teacher, request.messages)), digest_size=16)
+    base = blake2b(as_identity((teacher, request.messages)), digest_size=16)
     base.update(_schema_bytes(reply))
+    if request.tools:
+        base.update(orjson.dumps(request.tools, option=orjson.OPT_SORT_KEYS))
     base.update(request.sampling.canonical())
     found = []
     for index in indices:
@@ -207,6 +206,19 @@ class Quota:
     """When that is renewed, as `time.monotonic()`."""
     tokens: int | None
     tokens_reset: float
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A teacher that also says how probable a given text is under its model."""
+
+    async def score(self, messages: Sequence[Message], completion: str) -> list[float]:
+        """The log-probability (natural) of each token of a completion after the messages, without an end-of-turn token.
+
+        Raises:
+            TeacherError, TeacherUnavailable: as for a completion.
+        """
+        ...
 
 
 @runtime_checkable

@@ -1,32 +1,24 @@
-"""The road of a call that is not in the journal: share it, pay for it, wait in line, generate, try again, record it.
+"""What all asks of a run share: what is not in the journal is called for once, paid for, and recorded.
 
-Invariants: a completion is in the journal before anybody sees it; equal calls in flight are one call; a call that
-waits for its next try holds no place in its endpoint's line.
+Invariants: a completion is in the journal before anybody sees it, and equal calls in flight are one call.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from hashlib import blake2b
 from typing import Any
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
-from tenacity.wait import wait_random_exponential
-
-from synthkd.admission import Admission
 from synthkd.budget import Budget
-from synthkd.errors import TeacherError, TeacherUnavailable, Transient
+from synthkd.errors import ConfigError, TeacherError
 from synthkd.journal import Journal
+from synthkd.lines import Lines
+from synthkd.message import Message, as_identity, as_kept
 from synthkd.progress import Counters
-from synthkd.request import Completion, Request, Teacher, keys
-
-_KNOCKS = 4
-"""Tries to reach an endpoint that has not answered even once: a wrong URL should be heard of soon."""
-_GIVE_UP_AFTER = 16
-"""Calls in a row that used up their tries, after which an endpoint counts as dead."""
+from synthkd.request import Completion, Request, Scorer, Teacher, keys
 
 
 class Switchboard:
@@ -36,9 +28,7 @@ class Switchboard:
         self.journal = journal
         self.counters = counters
         self.budget = budget or Budget()
-        self._lines: dict[str, Admission] = {}
-        self._failures: Counter[str] = Counter()
-        self._answered: set[str] = set()
+        self._lines = Lines(counters)
         self._in_flight: dict[bytes, asyncio.Future[Completion]] = {}
 
     async def draw(self, teacher: Teacher, request: Request[Any], indices: Sequence[int]) -> list[Completion]:
@@ -73,6 +63,33 @@ class Switchboard:
                 # Whoever made the call gave it up (a timeout of its own, say); that is no reason for others to.
                 [found[place]] = await self.draw(teacher, request, (indices[place],))
         return [found[place] for place in range(len(wanted))]
+
+    async def score(self, teacher: Teacher, messages: Sequence[Message], completion: str) -> list[float]:
+        """Log-probabilities of a completion's tokens: from the journal, or from a teacher that can tell them.
+
+        Raises:
+            ConfigError: this one cannot.
+        """
+        if not isinstance(teacher, Scorer):
+            raise ConfigError(
+                f"{teacher.identity} cannot score texts: it has no method `score`. Use a LocalTeacher, or a server "
+                "that returns the log-probabilities of a prompt."
+            )
+        asked = as_identity((teacher.identity, messages, completion))
+        key = blake2b(b"score" + asked, digest_size=16).digest()
+        if known := self.journal.effect(key):
+            return list(known[0])
+        found = list(await self._lines.call(teacher, "score", 1, lambda: teacher.score(messages, completion)))
+        await self.journal.keep(key, "score", as_kept((teacher.identity, messages, completion)), found)
+        return found
+
+    async def effect(self, name: str, key: bytes, asked: bytes, act: Callable[[], Awaitable[Any]]) -> Any:
+        """What an action gave: from the journal, or by doing it now."""
+        if known := self.journal.effect(key):
+            return known[0]
+        result = await act()
+        await self.journal.keep(key, name, asked, result)
+        return result
 
     async def quiet(self) -> None:
         """Wait for calls that nobody waits for any more, as when one of a record's calls failed: they are paid for."""
@@ -111,7 +128,11 @@ class Switchboard:
             rest = draws[len(completions) :]
             began = time.monotonic()
             with await self.budget.reserve(teacher, request, len(rest)) as reserved:
-                got = (await self._admitted(teacher, request, [key for key, _ in rest]))[: len(rest)]
+                names = [key for key, _ in rest]
+                # Models and prompts take turns in a line, and so do roles, which differ in one or the other.
+                lane = (teacher.identity, request.prompt)
+                act = partial(self._generated, teacher, request, names)
+                got = (await self._lines.call(teacher, lane, len(rest), act))[: len(rest)]
                 costs = reserved.settle(got)
             if not got:
                 raise TeacherError(f"{teacher.identity} answered without any choice")
@@ -125,99 +146,8 @@ class Switchboard:
             completions += got
         return completions
 
-    async def _admitted(self, teacher: Teacher, request: Request[Any], names: Sequence[bytes]) -> list[Completion]:
-        """Generate, in a place of the endpoint's line; transient failures are tried again outside of it."""
-        endpoint = teacher.limits.endpoint
-        try:
-            completions = await self._attempt(teacher, request, names)
-        except Transient as error:
-            completions = await self._again(teacher, request, names, error)
-        self._answered.add(endpoint)
-        self._failures[endpoint] = 0
-        return completions
-
-    async def _again(
-        self, teacher: Teacher, request: Request[Any], names: Sequence[bytes], first: Transient
-    ) -> list[Completion]:
-        limits = teacher.limits
-        pause = wait_random_exponential(multiplier=0.5, max=limits.longest_wait)
-
-        def waiting(state: RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            asked = error.retry_after if isinstance(error, Transient) else None
-            # The line is silent until then anyway; a little jitter spreads those who come back.
-            return asked + random.uniform(0, 0.1) if asked is not None else pause(state)
-
-        def stop(state: RetryCallState) -> bool:
-            error = state.outcome.exception() if state.outcome else None
-            nobody = isinstance(error, Transient) and error.unreachable and limits.endpoint not in self._answered
-            return state.attempt_number >= (min(limits.tries, _KNOCKS) if nobody else limits.tries)
-
-        retrying = AsyncRetrying(
-            stop=stop,
-            wait=waiting,
-            retry=retry_if_exception_type(Transient),
-            reraise=True,
-        )
-        failures: list[Transient] = [first]
-        try:
-            async for attempt in retrying:
-                with attempt:
-                    if failures:
-                        raise failures.pop()  # the attempt that was already made counts as the first
-                    self.counters.retries += 1
-                    return await self._attempt(teacher, request, names)
-        except Transient as error:
-            raise self._final(teacher, error) from error
-        raise AssertionError("unreachable")
-
-    async def _attempt(self, teacher: Teacher, request: Request[Any], names: Sequence[bytes]) -> list[Completion]:
-        line = self._line(teacher)
-        expected = line.expected(len(names))
-        # Models and prompts take turns, and so do roles, which differ in one or the other.
-        entered = await line.enter((teacher.identity, request.prompt), expected)
-        self.counters.in_flight += 1
-        try:
-            completions = await self._generated(teacher, request, names)
-            line.answered(entered)
-            line.took(expected, completions, getattr(teacher, "quota", None))
-            return completions
-        except Transient as error:
-            line.refused(entered, error.retry_after)
-            self.counters.silent_until = max(self.counters.silent_until, line.quiet_until)
-            raise
-        except TeacherError:
-            line.answered(entered)  # a refusal of this one request says nothing about the endpoint's capacity
-            raise
-        finally:
-            self.counters.in_flight -= 1
-            line.leave()
-
     async def _generated(self, teacher: Teacher, request: Request[Any], names: Sequence[bytes]) -> list[Completion]:
         named = getattr(teacher, "generate_named", None)  # its calls outlive the process, and are found again by name
         if named is not None:
             return list(await named(request, names, self.journal.run))
         return await teacher.generate(request, len(names))
-
-    def _final(self, teacher: Teacher, error: Transient) -> Exception:
-        endpoint, tries = teacher.limits.endpoint, teacher.limits.tries
-        self._failures[endpoint] += 1
-        if endpoint not in self._answered and error.unreachable:
-            return TeacherUnavailable(
-                f"nothing answers at {endpoint}: {error}. Is the server running, and is the URL right?"
-            )
-        if self._failures[endpoint] >= _GIVE_UP_AFTER:
-            return TeacherUnavailable(
-                f"{endpoint}: {self._failures[endpoint]} calls in a row failed {tries} times each, "
-                f"the last with: {error}. Run the same command again when it is back."
-            )
-        return TeacherError(f"{error} (after {tries} tries)")
-
-    def _line(self, teacher: Teacher) -> Admission:
-        limits = teacher.limits
-        line = self._lines.get(limits.endpoint)
-        if line is None:
-            line = self._lines[limits.endpoint] = Admission(limits)
-        elif line.limits is not limits:
-            line.narrow(limits)
-        return line

@@ -27,8 +27,9 @@ from synthkd.errors import (
     UnknownTeacher,
 )
 from synthkd.journal import Journal
+from synthkd.message import Message
 from synthkd.progress import Counters
-from synthkd.request import Completion, Limits, Message, Policy, Request, Sampling
+from synthkd.request import Completion, Limits, Policy, Request, Sampling
 from synthkd.switchboard import Switchboard
 from synthkd.testing import FunctionTeacher
 
@@ -631,3 +632,64 @@ def test_chance_depends_on_the_seed_alone_and_is_one_stream_within_a_record(desk
     assert first[0] != first[1]
     other = Ask(None, {}, "another:record")  # type: ignore[arg-type]
     assert other.rng.random() != first[0]
+
+
+# --- effects and scores -----------------------------------------------------------------------------------------------
+
+
+def test_an_effect_is_had_once_and_a_replay_gives_what_it_gave(desk: Desk) -> None:
+    had: list[int] = []
+
+    async def twice(ask: Ask) -> list[Any]:
+        async def act() -> int:
+            had.append(len(had))
+            return had[-1]
+
+        return [await ask.effect("roll", {"sides": 6}, act) for _ in range(2)]
+
+    assert desk.asking(twice, FunctionTeacher(lambda _: "x")) == [0, 1]
+    assert desk.asking(twice, FunctionTeacher(lambda _: "x")) == [0, 1]
+    assert had == [0, 1]
+
+
+def test_an_effect_that_fails_is_had_again(desk: Desk) -> None:
+    had: list[int] = []
+
+    async def once(ask: Ask) -> Any:
+        async def act() -> str:
+            had.append(1)
+            if len(had) == 1:
+                raise OSError("no network")
+            return "done"
+
+        return await ask.effect("post", {}, act)
+
+    with pytest.raises(OSError, match="no network"):
+        desk.asking(once, FunctionTeacher(lambda _: "x"))
+    assert desk.asking(once, FunctionTeacher(lambda _: "x")) == "done"
+
+
+class Scoring(FunctionTeacher):
+    """Gives every character of a completion the same log-probability, and counts."""
+
+    scored = 0
+
+    async def score(self, messages: Any, completion: str) -> list[float]:
+        self.scored += 1
+        return [-0.5] * len(completion)
+
+
+def test_a_score_is_asked_for_once(desk: Desk) -> None:
+    teacher = Scoring(lambda _: "x")
+
+    async def score(ask: Ask) -> list[float]:
+        return await ask.score((Message("user", "2 + 2?"),), "four", role="teacher")
+
+    for _ in range(2):
+        assert desk.asking(score, teacher) == [-0.5] * 4
+    assert teacher.scored == 1
+
+
+def test_a_teacher_that_cannot_score_says_who_can(desk: Desk) -> None:
+    with pytest.raises(ConfigError, match="cannot score texts"):
+        desk.asking(lambda ask: ask.score((), "x", role="teacher"), FunctionTeacher(lambda _: "x"))

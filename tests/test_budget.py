@@ -17,10 +17,11 @@ from loopback import Loopback, Served
 
 from synthkd.budget import Budget, Spent
 from synthkd.errors import BudgetExceeded, ConfigError
+from synthkd.message import Message
 from synthkd.prices import Price
 from synthkd.record import Instruction
 from synthkd.report import read_report
-from synthkd.request import Completion, Limits, Message, Request, Sampling, Usage
+from synthkd.request import Completion, Limits, Request, Sampling, Usage
 from synthkd.run import Run
 from synthkd.strategies import Answer
 from synthkd.teachers import OpenAITeacher

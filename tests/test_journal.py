@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from synthkd.database import Database
 from synthkd.errors import ConfigError, RunFolderError
 from synthkd.journal import Journal
-from synthkd.request import Completion, Message, Request, Sampling, Usage
+from synthkd.message import Message
+from synthkd.request import Completion, Request, Sampling, Usage
 
 T = TypeVar("T")
 REQUEST = Request((Message("user", "What is 2 + 2?"),), str, Sampling(temperature=0.5), prompt="labeling/answer@0")

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from synthkd.errors import PromptError
+from synthkd.message import Message
 from synthkd.prompt import Prompt, builtin_folder, builtin_names
 from synthkd.record import Instruction
-from synthkd.request import Message, Policy, Sampling
+from synthkd.request import Policy, Sampling
 
 Write = Callable[..., Path]
 

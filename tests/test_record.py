@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from synthkd.message import Message
 from synthkd.record import Candidates, Demonstration, Instruction, Preference, Record
-from synthkd.request import Message
 
 steady = settings(deadline=None, derandomize=True, max_examples=80)
 texts = st.text(max_size=20)

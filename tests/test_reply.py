@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, RootModel
 
 from synthkd.errors import EmptyReply, ParseError, RecordError, Refused, Truncated
+from synthkd.message import Message
 from synthkd.reply import parse, repair_turn, separate, structured, with_schema
-from synthkd.request import Completion, Message, Policy, Request, Usage
+from synthkd.request import Completion, Policy, Request, Usage
 
 
 class Step(BaseModel):

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
+from synthkd.message import Message
 from synthkd.prompt import Prompt
-from synthkd.request import Limits, Message, Policy, Request, Sampling, keys, schema
+from synthkd.request import Limits, Policy, Request, Sampling, keys, schema
 from synthkd.testing import FunctionTeacher
 
 steady = settings(deadline=None, derandomize=True, max_examples=60)

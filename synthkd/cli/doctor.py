@@ -179,7 +179,8 @@ def _try(spec: str) -> None:
 async def _one_answer(teacher: Teacher) -> Completion:
     import asyncio
 
-    from synthkd.request import Message, Request, Sampling
+    from synthkd.message import Message
+    from synthkd.request import Request, Sampling
 
     request = Request((Message("user", "Reply with the one word: ready"),), str, Sampling(max_tokens=64))
     try:

@@ -87,7 +87,9 @@ def render(
     fields = {**given, **{name: offered[name] for name in prompt.variables if name in offered}}
     for message in prompt.render(**fields).messages:
         console.say(f"[{message.role}]")
-        console.say(message.content)
+        console.say(message.text)
+        for image in message.images:
+            console.say(f"[image {image.url}]")
         console.say()
 
 

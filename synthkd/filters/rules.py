@@ -145,7 +145,7 @@ class _Length:
 
     def _texts(self, record: Record) -> tuple[str, ...]:
         if self.of == "prompt" and isinstance(record, Prompted):
-            return ("\n".join(turn.content for turn in record.messages),)
+            return ("\n".join(turn.text for turn in record.messages),)
         if self.of == "completion":
             match record:
                 case Demonstration():

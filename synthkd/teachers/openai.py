@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from synthkd.errors import ConfigError, TeacherError, TeacherUnavailable, Transient
+from synthkd.message import as_sent
 from synthkd.prices import Price
 from synthkd.request import Completion, Limits, Quota, Request, Sampling
 from synthkd.teachers.endpoint import OPENAI_URL, endpoint, key_name, proxy_for, without_credentials
@@ -123,7 +124,7 @@ class OpenAITeacher:
         if self._batches is not None:
             return await self._batches.generate(request, n)
         session, name = await self._connected(), self._endpoint.name
-        body = orjson.dumps(self.body(request, n))
+        body = as_sent(self.body(request, n))
         try:
             async with session.post(self._endpoint.url, data=body, allow_redirects=False) as response:
                 status, headers = response.status, response.headers
@@ -151,6 +152,8 @@ class OpenAITeacher:
         body: dict[str, Any] = {"model": self.model, "messages": request.messages}
         if n > 1:
             body["n"] = n
+        if request.tools:
+            body["tools"] = request.tools
         given = request.sampling.given()
         if "max_tokens" in given:
             body[self._longest] = given.pop("max_tokens")

@@ -10,8 +10,8 @@ import pytest
 
 from synthkd import data
 from synthkd.errors import ConfigError, DataError
+from synthkd.message import Message
 from synthkd.record import Candidates, Demonstration, Instruction, Preference
-from synthkd.request import Message
 
 ROWS = [{"prompt": f"question {i}\nwith, a comma", "completion": f'"answer" {i} é', "weight": i / 2} for i in range(50)]
 

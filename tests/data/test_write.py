@@ -16,8 +16,8 @@ from pydantic import Field
 from synthkd import data
 from synthkd.data import Provenance
 from synthkd.errors import ConfigError, DataError, RunFolderError
+from synthkd.message import Message
 from synthkd.record import Demonstration, Instruction
-from synthkd.request import Message
 
 datasets.disable_progress_bars()
 

@@ -11,8 +11,8 @@ import pytest
 
 from synthkd.errors import ConfigError, DataError
 from synthkd.filters import each, length, verify
+from synthkd.message import Message
 from synthkd.record import Candidates, Demonstration, Instruction, Preference
-from synthkd.request import Message
 from synthkd.verify import exact
 
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthkd.errors import ConfigError, PromptError, TeacherError
+from synthkd.message import Message
 from synthkd.prompt import Prompt
 from synthkd.record import Candidates, Demonstration, Instruction
-from synthkd.request import Completion, Message, Policy, Request, Sampling
+from synthkd.request import Completion, Policy, Request, Sampling
 from synthkd.run import Run
 from synthkd.strategies import Answer, Rationale, Sample, SelfConsistency
 from synthkd.testing import FunctionTeacher

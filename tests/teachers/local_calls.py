@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from tiny_models import make_tokenizer
 
-from synthkd.request import Completion, Message, Request, Sampling
+from synthkd.message import Message
+from synthkd.request import Completion, Request, Sampling
 from synthkd.teachers.local import LocalTeacher
 
 T = TypeVar("T")

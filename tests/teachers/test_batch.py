@@ -11,9 +11,10 @@ from batch_stage import Batches, expected, sampled, sizes, teacher_at
 from loopback import Served
 
 from synthkd.errors import ConfigError
+from synthkd.message import Message
 from synthkd.prices import Price
 from synthkd.record import Instruction
-from synthkd.request import Message, Request
+from synthkd.request import Request
 from synthkd.run import Run
 from synthkd.strategies import Answer, Sample
 from synthkd.teachers import OpenAITeacher, teacher_from

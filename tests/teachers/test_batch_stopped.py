@@ -19,8 +19,9 @@ from batch_server import BatchServer, Job, Plan
 from loopback import Call, Served
 
 from synthkd.errors import TeacherUnavailable
+from synthkd.message import Message
 from synthkd.record import Instruction
-from synthkd.request import Message, Request
+from synthkd.request import Request
 from synthkd.run import Run
 from synthkd.strategies import Answer
 from synthkd.teachers import OpenAITeacher

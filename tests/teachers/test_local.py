@@ -15,7 +15,8 @@ from local_calls import TEXTS, ask, one
 from tiny_models import save_model
 
 from synthkd.errors import ConfigError, TeacherError, TeacherUnavailable
-from synthkd.request import Message, Request, Sampling, Teacher
+from synthkd.message import Message
+from synthkd.request import Request, Sampling, Teacher
 from synthkd.teachers.local import LocalTeacher
 
 pytestmark = pytest.mark.train

@@ -26,9 +26,10 @@ from synthkd.errors import (
     Transient,
     Truncated,
 )
+from synthkd.message import Message
 from synthkd.record import Demonstration, Instruction
 from synthkd.reply import parse
-from synthkd.request import Completion, Message, Request, Sampling, Usage
+from synthkd.request import Completion, Request, Sampling, Usage
 from synthkd.run import Run
 from synthkd.stage import Reject
 from synthkd.strategies import Answer, Sample

@@ -17,9 +17,10 @@ import pytest
 from loopback import Call, Loopback, Served
 
 from synthkd.errors import ConfigError, TeacherError, TeacherUnavailable, Transient
+from synthkd.message import Message
 from synthkd.prices import Price
 from synthkd.record import Instruction
-from synthkd.request import Completion, Limits, Message, Request, Sampling
+from synthkd.request import Completion, Limits, Request, Sampling
 from synthkd.run import Run
 from synthkd.strategies import Answer
 from synthkd.teachers import OpenAITeacher, TeacherPool

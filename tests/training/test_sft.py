@@ -15,8 +15,9 @@ from trained import trainer_of
 
 from synthkd import training
 from synthkd.errors import ConfigError, DataError
+from synthkd.message import Message
 from synthkd.record import Demonstration
-from synthkd.request import Message, Request, Sampling
+from synthkd.request import Request, Sampling
 from synthkd.teachers import LocalTeacher
 
 pytestmark = pytest.mark.train

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from synthkd.errors import Transient
+from synthkd.message import as_sent
 from synthkd.request import Completion, Request
 from synthkd.teachers.wire import completions_in, loads
 
@@ -55,7 +56,7 @@ class Line:
     def encoded(self, body: Body) -> bytes:
         """Itself in an input file."""
         call = {"custom_id": self.id, "method": "POST", "url": PATH, "body": body(self.request, self.n)}
-        return orjson.dumps(call, option=orjson.OPT_APPEND_NEWLINE)
+        return as_sent(call) + b"\n"
 
 
 def line_id(keys: Sequence[bytes]) -> str:

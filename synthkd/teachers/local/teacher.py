@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from synthkd.errors import ConfigError, MissingExtra, TeacherUnavailable
-from synthkd.request import Completion, Limits, Message, Request, Sampling
+from synthkd.message import Message
+from synthkd.request import Completion, Limits, Request, Sampling
 from synthkd.teachers.local.fingerprint import fingerprint, has_chat_template, model_folder, model_type
 from synthkd.teachers.local.loading import Source
 from synthkd.teachers.local.worker import Draws, Scores, Worker

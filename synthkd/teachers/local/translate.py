@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
+
 from synthkd.errors import ConfigError, TeacherError
-from synthkd.request import Message, Sampling
+from synthkd.message import Message, plain
+from synthkd.request import Sampling
 from synthkd.teachers.local.choosing import Plan
 from synthkd.teachers.local.loading import Loaded
 
@@ -24,11 +27,13 @@ def prompt_text(loaded: Loaded, turns: Sequence[Message], options: dict[str, Any
     """
     from jinja2 import TemplateError
 
+    if any(turn.images for turn in turns):
+        raise TeacherError(f"{loaded.name} was loaded as a model of text, and the messages hold a picture")
     goes_on = bool(turns) and turns[-1].role == "assistant"
     try:
         return str(
             loaded.tokenizer.apply_chat_template(
-                [{"role": turn.role, "content": turn.content} for turn in turns],
+                [_turn(turn) for turn in turns],
                 tokenize=False,
                 add_generation_prompt=not goes_on,
                 continue_final_message=goes_on,
@@ -37,6 +42,17 @@ def prompt_text(loaded: Loaded, turns: Sequence[Message], options: dict[str, Any
         )
     except (TemplateError, ValueError, TypeError, IndexError) as error:
         raise TeacherError(f"the chat template of {loaded.name} refuses the messages: {error}") from error
+
+
+def _turn(turn: Message) -> dict[str, Any]:
+    """A turn as chat templates take it: the arguments of tool calls as objects."""
+    found = plain(turn)
+    for call in (calls := [dict(call) for call in turn.tool_calls]):
+        function = dict(call.get("function") or {})
+        if isinstance(function.get("arguments"), str):
+            function["arguments"] = orjson.loads(function["arguments"] or "{}")
+        call["function"] = function
+    return found | ({"tool_calls": calls} if calls else {})
 
 
 def plan(loaded: Loaded, sampling: Sampling) -> Plan:

@@ -19,10 +19,9 @@ from hashlib import blake2b
 from queue import Empty, SimpleQueue
 from typing import Any
 
-import orjson
-
 from synthkd.errors import SynthKDError, TeacherError, TeacherUnavailable
-from synthkd.request import Completion, Message, Request, Sampling, Usage
+from synthkd.message import Message, as_identity
+from synthkd.request import Completion, Request, Sampling, Usage
 from synthkd.teachers.local.choosing import Row
 from synthkd.teachers.local.decoding import Decoder
 from synthkd.teachers.local.loading import Loaded, Source, load
@@ -171,6 +170,8 @@ class Worker:
                 if isinstance(job, Draws):
                     plans[job] = plan(loaded, job.sampling)
                     options = dict(job.sampling.extra.get("chat_template_kwargs") or {})
+                    if job.request.tools:
+                        options["tools"] = list(job.request.tools)
                 texts.append(prompt_text(loaded, job.messages, options))
                 ready.append(job)
             except SynthKDError as error:
@@ -197,7 +198,7 @@ class Worker:
         seed = job.sampling.seed
         if seed is None:
             return self._chance.random
-        return random.Random(blake2b(orjson.dumps((seed, draw, job.messages)), digest_size=8).digest()).random
+        return random.Random(blake2b(as_identity((seed, draw, job.messages)), digest_size=8).digest()).random
 
     def _should_admit(self, decoder: Decoder, waiting: deque[Row], steps: int) -> bool:
         """Whether new rows are worth an interruption: many, or long waited for, or few at work."""

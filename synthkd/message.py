@@ -1,0 +1,149 @@
+"""Messages: the only place that says what a turn of a conversation holds and how it is written as JSON.
+
+Invariant: a message that is only text is written as `{"role", "content"}` and nothing else, whatever else messages can
+hold, so that its calls keep their identity. A picture in a file counts by its bytes, not by its path.
+"""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import orjson
+
+from synthkd.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture in a message, and what a template may put where one goes: `{{ image }}`."""
+
+    url: str
+    """An `https://` address, a `data:` URL, or the path of a file."""
+    detail: Literal["auto", "low", "high"] | None = None
+    """How closely the teacher is to look; the provider's choice where it is left open."""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the picture lies on this machine."""
+        return not self.url.startswith(("http://", "https://", "data:"))
+
+    def __str__(self) -> str:
+        """The mark that stands for it in a rendered template, until the message is made of it."""
+        return f"\x02image:{blake2b(self.url.encode(), digest_size=8).hexdigest()}\x03"
+
+
+Content: TypeAlias = str | tuple[str | Image, ...]
+"""What a turn says: a text, or texts and pictures in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation, in the shape that chat endpoints and TRL share."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: Content
+    tool_calls: tuple[Mapping[str, Any], ...] = ()
+    """What an assistant's turn calls, as OpenAI has it: `{"id", "type": "function", "function": {"name",
+    "arguments"}}`, the arguments as JSON text."""
+    tool_call_id: str | None = None
+    """Which call a tool's turn answers."""
+    name: str | None = None
+    """The tool's name in a tool's turn, or who speaks where several play one role."""
+
+    @property
+    def text(self) -> str:
+        """Its text, without pictures."""
+        return self.content if isinstance(self.content, str) else "".join(p for p in self.content if isinstance(p, str))
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """Its pictures."""
+        return () if isinstance(self.content, str) else tuple(p for p in self.content if isinstance(p, Image))
+
+
+def as_identity(value: Any) -> bytes:
+    """JSON of messages for a call's key: files by the digest of their bytes."""
+    return orjson.dumps(value, default=_identity, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+
+
+def as_kept(value: Any) -> bytes:
+    """JSON of messages for people and for the journal: files by their path."""
+    return orjson.dumps(value, default=_kept, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+
+
+def as_sent(value: Any) -> bytes:
+    """JSON of anything that holds messages, for the wire: files as data URLs.
+
+    Raises:
+        DataError: a picture's file cannot be read.
+    """
+    return orjson.dumps(value, default=_sent, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+
+
+def plain(message: Message, picture: Callable[[Image], str] = lambda image: image.url) -> dict[str, Any]:
+    """A message as the dict that chat endpoints take; only what is set is in it."""
+    found: dict[str, Any] = {"role": message.role, "content": message.content}
+    if not isinstance(message.content, str):
+        found["content"] = [_part(part, picture) for part in message.content]
+    for name in ("tool_calls", "tool_call_id", "name"):
+        if value := getattr(message, name):
+            found[name] = value
+    return found
+
+
+def _part(part: str | Image, picture: Callable[[Image], str]) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    detail = {"detail": part.detail} if part.detail else {}
+    return {"type": "image_url", "image_url": {"url": picture(part), **detail}}
+
+
+def _identity(value: Any) -> Any:
+    return plain(value, _digest)
+
+
+def _kept(value: Any) -> Any:
+    return plain(value)
+
+
+def _sent(value: Any) -> Any:
+    return plain(value, data_url)
+
+
+def _digest(image: Image) -> str:
+    return f"blake2b:{blake2b(_bytes(image), digest_size=16).hexdigest()}" if image.is_file else image.url
+
+
+def data_url(image: Image) -> str:
+    """The picture's address, with a file's bytes in it.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    if not image.is_file:
+        return image.url
+    kind = mimetypes.guess_type(image.url)[0] or "image/png"
+    return f"data:{kind};base64,{base64.b64encode(_bytes(image)).decode()}"
+
+
+def _bytes(image: Image) -> bytes:
+    try:
+        state = Path(image.url).stat()
+        return _read(image.url, state.st_mtime_ns, state.st_size)
+    except OSError as error:
+        raise DataError(
+            f"the picture {image.url!r} cannot be read: {error.strerror}. Give the path of a file, or an https:// URL."
+        ) from None
+
+
+@lru_cache(maxsize=32)
+def _read(path: str, changed: int, size: int) -> bytes:
+    """A file's bytes; those of the same picture are read once for its key and its call."""
+    return Path(path).read_bytes()
