@@ -171,6 +171,7 @@ class Run:
         if self._closed:
             return
         self._closed = True
+        self._database.hurry()
         try:
             self._loop.run(self._farewell)
         finally:
