@@ -24,6 +24,7 @@ from synthkd.errors import RunFolderError, RunLocked
 from synthkd.progress import Counters
 from synthkd.report import read_report
 from synthkd.request import Teacher
+from synthkd.teachers.endpoint import public_arguments
 
 
 class Folder:
@@ -88,6 +89,8 @@ def _version() -> str:
 
 
 def resume_hint(folder: Path) -> str:
-    """What to tell somebody who interrupted a run."""
-    command = shlex.join(["python", *sys.argv]) if sys.argv and sys.argv[0].endswith(".py") else shlex.join(sys.argv)
-    return f"stopped; everything paid for is kept in {folder}. Resume with: {command}"
+    """What to tell somebody who interrupted a run: the command as it was typed, but for keys and passwords."""
+    typed = ["python", *sys.argv] if sys.argv and sys.argv[0].endswith(".py") else sys.argv
+    shown = public_arguments(typed)
+    lacks = "" if shown == typed else " (with the credentials, which are left out here)"
+    return f"stopped; everything paid for is kept in {folder}. Resume with: {shlex.join(shown)}{lacks}"

@@ -102,6 +102,19 @@ def test_a_run_that_must_stop_says_why_and_how_to_resume_and_never_the_key(
     assert "sk-secret-1" not in out + err
 
 
+def test_how_to_resume_repeats_no_password_and_no_key_and_no_file_has_them(serve: Serve) -> None:
+    server = serve(lambda call: Served(status=401, error="no"))
+    path = written("mine.py", ANSWERING.replace("n: int = 3", "n: int = 3, api_key: str = ''"))
+    url = server.url.replace("http://", "http://me:pw-secret@") + "?key=query-secret"
+    process = started("run", path, "--teacher", f"openai:m@{url}", "-p", "api_key=key-secret", "-p", "n=1")
+    code, out, err = ended(process)
+    assert code == 1
+    assert f"Resume with: synthkd run mine.py --teacher openai:m@{server.url} -p 'api_key=[secret]' -p n=1" in err
+    assert "credentials" in err
+    assert "-secret" not in out + err
+    assert all(b"-secret" not in file.read_bytes() for file in Path("runs/mine").rglob("*") if file.is_file())
+
+
 def test_a_bug_shows_the_user_s_own_frames_and_no_values() -> None:
     path = written(
         "mine.py",
