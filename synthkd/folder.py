@@ -6,7 +6,6 @@ here ever holds a key; the descriptions are written aside and renamed.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import shlex
@@ -66,10 +65,11 @@ class Folder:
         self._write("report.json", {**found, "this_process": {name: getattr(counters, name) for name in names}})
 
     def release(self) -> None:
-        """Let the next process have the folder."""
-        # While it is still held: afterwards it may be the next process's. Some systems refuse, which harms nobody.
-        with contextlib.suppress(OSError):
-            (self.path / "run.lock").unlink()
+        """Let the next process have the folder.
+
+        The lock's file stays: who has opened it already would otherwise hold a file that nobody else can find. An old
+        one keeps nobody out, for it is the system that holds the lock, and lets go of it when a process dies.
+        """
         self._lock.release()
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:

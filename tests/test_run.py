@@ -700,6 +700,23 @@ def test_a_folder_is_one_run_s_at_a_time(open_run: Open) -> None:
     open_run()
 
 
+def test_who_opened_the_lock_before_it_was_given_back_holds_the_folder_alone(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    first = Run(tmp_path, quiet=True)
+    with open(tmp_path / "run.lock", "r+b") as second:  # another process, between opening and locking
+        first.close()
+        fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(RunLocked):
+            Run(tmp_path, quiet=True)
+    Run(tmp_path, quiet=True).close()
+
+
+def test_a_lock_file_that_was_left_behind_keeps_nobody_out(tmp_path: Path) -> None:
+    (tmp_path / "run.lock").write_text("12345\n")
+    for _ in range(2):
+        Run(tmp_path, quiet=True).close()
+
+
 def test_a_damaged_folder_is_refused_and_not_left_locked(open_run: Open, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.db").write_bytes(b"no database at all, but longer than a header of one hundred bytes " * 9)
