@@ -131,7 +131,7 @@ class Switchboard:
             if not got:
                 raise TeacherError(f"{teacher.identity} answered without any choice")
             rows = [(key, index, completion) for (key, index), completion in zip(rest, got, strict=False)]
-            await self.journal.record(rows, source, request, time.monotonic() - began, costs)
+            got = await self.journal.record(rows, source, request, time.monotonic() - began, costs)
             for completion, cost in zip(got, costs, strict=True):
                 self.counters.calls += 1
                 self.counters.prompt_tokens += completion.usage.prompt_tokens

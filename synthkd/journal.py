@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
@@ -16,6 +17,7 @@ import orjson
 from synthkd.budget import Spent
 from synthkd.database import Database
 from synthkd.request import Completion, Request, Usage
+from synthkd.text import storable
 
 _INSERT = (
     "INSERT OR IGNORE INTO calls (key, source, sample, request, text, reasoning, finish_reason, other, prompt_tokens,"
@@ -109,8 +111,10 @@ class Journal:
         request: Request[Any],
         seconds: float,
         costs: Sequence[float | None] = (),
-    ) -> None:
-        """Put completions on disk, each with its key and sample index, and return once they are there.
+    ) -> list[Completion]:
+        """Put completions on disk, each with its key and sample index, and return them once they are there.
+
+        What comes back is what a replay will find: half of a character, which no file can hold, has become U+FFFD.
 
         Args:
             drawn: key, sample index and completion of each draw.
@@ -121,7 +125,10 @@ class Journal:
         """
         now = time.time()
         asked: bytes | None = orjson.dumps(request.messages)
+        kept: list[Completion] = []
         for (key, sample, completion), cost in zip_longest(drawn, costs):
+            completion, other = _storable(completion)
+            kept.append(completion)
             usage = completion.usage
             self._database.put(
                 _INSERT,
@@ -133,7 +140,7 @@ class Journal:
                     completion.text,
                     completion.reasoning,
                     completion.finish_reason,
-                    _other(completion),
+                    other,
                     usage.prompt_tokens,
                     usage.completion_tokens,
                     usage.reasoning_tokens,
@@ -145,6 +152,20 @@ class Journal:
             )
             asked = None  # the messages stand with the first draw of a call only
         await self._database.committed()
+        return kept
+
+
+def _storable(completion: Completion) -> tuple[Completion, str | None]:
+    """The completion as the file can hold it, and the column of its rarer fields."""
+    try:
+        for text in (completion.text, completion.reasoning, completion.finish_reason):
+            if text and not text.isascii():
+                text.encode()
+        return completion, _other(completion)
+    except (TypeError, UnicodeEncodeError):
+        names = ("text", "reasoning", "finish_reason", "refusal", "tool_calls", "logprobs", "model")
+        completion = replace(completion, **{name: storable(getattr(completion, name)) for name in names})
+        return completion, _other(completion)
 
 
 def _other(completion: Completion) -> str | None:

@@ -15,7 +15,9 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import to_jsonable_python
 
+from synthkd.errors import RecordError
 from synthkd.request import Message
+from synthkd.text import ADVICE, half_character, storable
 
 _PARENTS = {"parents"}
 _LINEAGE = {"parents", "meta"}
@@ -35,11 +37,19 @@ class Record(BaseModel):
 
     @cached_property
     def id(self) -> str:
-        """20 hex digits over the kind and every field but the parents."""
+        """20 hex digits over the kind and every field but the parents.
+
+        Raises:
+            RecordError: a text in it holds half of a character.
+        """
         content = plain(self, exclude=_PARENTS, exclude_defaults=True)
-        return blake2b(
-            orjson.dumps((type(self).__name__, content), option=orjson.OPT_SORT_KEYS), digest_size=10
-        ).hexdigest()
+        try:
+            text = orjson.dumps((type(self).__name__, content), option=orjson.OPT_SORT_KEYS)
+        except TypeError:
+            if where := half_character(content):
+                raise RecordError(f"{type(self).__name__}.{where}, {ADVICE}.", reason="unreadable text") from None
+            raise
+        return blake2b(text, digest_size=10).hexdigest()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Pydantic's copy, with a new id; nothing that was derived from the old fields comes along."""
@@ -71,6 +81,15 @@ def plain(record: Record, **which: Any) -> dict[str, Any]:
     """
     found = record.model_dump(mode="json", **which)
     return _sorted_sets(record, found) if _may_hold_sets(type(record)) else found
+
+
+def in_writing(record: Record) -> tuple[str, str]:
+    """Id and JSON of any record: one with half of a character in it has those of its storable form."""
+    try:
+        return record.id, record.model_dump_json()
+    except RecordError:
+        body = _json(storable(plain(record)))
+        return blake2b(body, digest_size=10).hexdigest(), body.decode()
 
 
 def _sorted_sets(value: Any, shown: Any) -> Any:

@@ -15,6 +15,9 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 import orjson
 from pydantic import BaseModel
 
+from synthkd.errors import RecordError
+from synthkd.text import ADVICE, half_character
+
 T = TypeVar("T")
 
 
@@ -124,9 +127,18 @@ class Request(Generic[T]):
 
 
 def keys(teacher: str, request: Request[Any], indices: Sequence[int]) -> list[bytes]:
-    """The keys of several draws of one request, hashing what they share once."""
+    """The keys of several draws of one request, hashing what they share once.
+
+    Raises:
+        RecordError: a message holds half of a character.
+    """
     reply: Any = request.reply
-    base = blake2b(orjson.dumps((teacher, request.messages)), digest_size=16)
+    try:
+        base = blake2b(orjson.dumps((teacher, request.messages)), digest_size=16)
+    except TypeError:
+        if where := half_character([message.content for message in request.messages], "message"):
+            raise RecordError(f"{where}, {ADVICE}.", reason="unreadable text") from None
+        raise
     base.update(_schema_bytes(reply))
     base.update(request.sampling.canonical())
     found = []

@@ -292,7 +292,12 @@ class _Mapping:
             check(record)
 
     async def _one(self, position: int, record: Record, sources: tuple[int, ...]) -> None:
-        ask = Ask(self._run._board, self._roles, f"{self._run.seed}:{record.id}")
+        try:
+            ask = Ask(self._run._board, self._roles, f"{self._run.seed}:{record.id}")
+        except RecordError as unnamed:  # a record without an id
+            self._run.counters.rejected += 1
+            self._writer.reject(position, record, unnamed, Counter())
+            return
         try:
             outputs = await self._strategy(record, ask)
             _check_outputs(outputs)

@@ -15,7 +15,8 @@ import orjson
 
 from synthkd.database import Database
 from synthkd.errors import LedgerError, RecordError
-from synthkd.record import Record
+from synthkd.record import Record, in_writing
+from synthkd.text import storable
 
 R = TypeVar("R", bound=Record)
 R_co = TypeVar("R_co", bound=Record, covariant=True)
@@ -229,23 +230,31 @@ class StageWriter:
             self.reject(position, record, RecordError("the strategy gave nothing back", reason="no output"), dropped)
             return
         numbers = ",".join(map(str, sources)) if len(sources) != 1 else str(sources[0])
+        try:
+            rows = [self._row(record, output) for output in outputs]
+        except RecordError as error:  # before anything of this input is put
+            self.reject(position, record, error, dropped)
+            return
         earlier = self._before(position)
-        for k, output in enumerate(outputs):
-            kind = self._kind(type(output))
-            # A filter passes its inputs on; a strategy's outputs are children of the record it was given.
-            if output is not record and record.id not in output.parents:
-                output = output.model_copy(update={"parents": (record.id, *output.parents)})
-            body = output.model_dump_json(exclude_defaults=True)
+        for k, (id, kind, body) in enumerate(rows):
             if k >= len(earlier.rows) or earlier.rows[k] != (kind, body, numbers):
-                self._database.put(_ROW, (self.number, position, k, output.id, kind, body, numbers))
+                self._database.put(_ROW, (self.number, position, k, id, kind, body, numbers))
         lost = orjson.dumps(dropped).decode() if dropped else None
         self._line_in_ledger(position, earlier, (record.id, len(outputs), None, None, None, lost))
 
     def reject(self, position: int, record: Record, error: RecordError, dropped: Counter[str]) -> None:
         """Keep an input that gave nothing, with the reason."""
         lost = orjson.dumps(dropped).decode() if dropped else None
-        line = (record.id, 0, error.reason, str(error), record.model_dump_json(), lost)
+        id, body = in_writing(record)
+        line = (id, 0, storable(error.reason), storable(str(error)), body, lost)
         self._line_in_ledger(position, self._before(position), line)
+
+    def _row(self, record: Record, output: Record) -> tuple[str, str, str]:
+        """Id, kind and body of a row."""
+        # A filter passes its inputs on; a strategy's outputs are children of the record it was given.
+        if output is not record and record.id not in output.parents:
+            output = output.model_copy(update={"parents": (record.id, *output.parents)})
+        return output.id, self._kind(type(output)), output.model_dump_json(exclude_defaults=True)
 
     def _before(self, position: int) -> _Input:
         return self._earlier.pop(position) if self._earlier else _NEW

@@ -30,7 +30,7 @@ from synthkd.errors import (
 )
 from synthkd.prompt import Prompt
 from synthkd.record import Demonstration, Instruction, Record
-from synthkd.request import Completion, Limits, Request
+from synthkd.request import Completion, Limits, Message, Request
 from synthkd.run import Run
 from synthkd.testing import FunctionTeacher
 
@@ -764,3 +764,61 @@ def test_a_run_describes_itself_and_reports_what_became_of_it(open_run: Open, tm
     assert (stage["records_in"], stage["records_out"], stage["rejected"]) == (3, 2, {"empty reply": 1})
     assert [(call["teacher"], call["completions"]) for call in report["calls"]] == [("model", 3)]
     assert report["this_process"] == {"calls": 3, "replayed": 0, "retries": 1, "repairs": 0}
+
+
+HALF = "a\ud83d b"
+
+
+def test_a_record_with_half_a_character_is_rejected_with_field_and_cure_and_the_others_go_on(open_run: Open) -> None:
+    run = open_run(FunctionTeacher(asked))
+    given = [Instruction(prompt="a"), Instruction(prompt=HALF), Instruction(prompt="b", meta={"tags": ["x", HALF]})]
+    stage = run.map(answer, given)
+    assert [row.completion for row in stage] == ["a"]
+    first, second = stage.rejects
+    assert (first.reason, second.reason) == ("unreadable text", "unreadable text")
+    assert "Instruction.prompt, character 2" in first.detail
+    assert "Instruction.meta.tags[1], character 2" in second.detail
+    assert "text.encode(" in first.detail
+    assert first.body["prompt"] == "a\ufffd b"
+    assert run.filter(lambda records: (None for _ in records), given).ledger.rejected == {"unreadable text": 2}
+
+
+def test_half_a_character_in_what_a_strategy_makes_or_says_or_asks_rejects_its_record(open_run: Open) -> None:
+    async def careless(record: Instruction, ask: Ask) -> list[Demonstration]:
+        if record.prompt == "asks":
+            await ask(Request((Message("user", HALF),), str))
+        if record.prompt == "says":
+            raise RecordError(f"no {HALF}", reason=HALF)
+        return [Demonstration(prompt="x", completion="fine"), Demonstration(prompt="y", completion=HALF)]
+
+    stage = open_run(FunctionTeacher(asked)).map(careless, seeds(["makes", "says", "asks"]))
+    found = {reject.body["prompt"]: (reject.reason, reject.detail) for reject in stage.rejects}
+    assert len(stage) == 0
+    assert found["says"] == ("a\ufffd b", "no a\ufffd b")
+    assert "Demonstration.completion, character 2" in found["makes"][1]
+    assert "message[0], character 2" in found["asks"][1]
+
+
+def test_half_a_character_in_a_reply_becomes_a_mark_and_a_replay_finds_the_same(open_run: Open) -> None:
+    said = Completion(HALF, HALF, "stop", tool_calls=({"name": HALF},), logprobs=({"token": HALF, "logprob": -1.0},))
+    seen: list[Completion] = []
+
+    async def looking(record: Instruction, ask: Ask) -> list[Record]:
+        reply = await ask.reply(ANSWER.fill(record))
+        seen.append(reply.completion)
+        return [Demonstration(prompt="x", completion=reply.value, reasoning=reply.reasoning)]
+
+    teacher = FunctionTeacher(lambda _: said)
+    for _ in range(2):
+        run = open_run(teacher)
+        [row] = run.map(looking, seeds(["q"]))
+        assert row.completion == row.reasoning == "a\ufffd b"
+        run.close()
+    assert len(teacher.calls) == 1
+    assert seen[0] == seen[1]
+    assert seen[0].tool_calls == ({"name": "a\ufffd b"},)
+
+
+def test_two_halves_that_belong_together_become_the_character(open_run: Open) -> None:
+    [row] = open_run(FunctionTeacher(lambda _: "so \ud83d\ude00")).map(answer, seeds(["q"]))
+    assert row.completion == "so \U0001f600"
