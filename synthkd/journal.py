@@ -56,11 +56,19 @@ class Journal:
 
     def source(self, teacher: str, request: Request[Any]) -> int:
         """The number under which this combination of teacher, prompt and sampling is known as a provenance."""
-        place = (teacher, request.prompt, request.sampling.canonical())
+        return self._number(teacher, request.prompt, request.sampling.canonical())
+
+    def adopted(self, database: Database, number: int) -> int:
+        """The number here of a provenance that has this one in another run's file."""
+        [row] = database.read("SELECT teacher, prompt, sampling FROM sources WHERE id = ?", (number,))
+        return self._number(row[0], row[1], row[2].encode())
+
+    def _number(self, teacher: str, prompt: str, sampling: bytes) -> int:
+        place = (teacher, prompt, sampling)
         number = self._sources.get(place)
         if number is None:
             number = self._sources[place] = len(self._sources) + 1
-            row = (number, teacher, request.prompt, place[2].decode())
+            row = (number, teacher, prompt, sampling.decode())
             self._database.put("INSERT OR IGNORE INTO sources VALUES (?,?,?,?)", row)
         return number
 

@@ -11,6 +11,7 @@ import re
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -260,7 +261,7 @@ class _Mapping:
         self._roles = roles
         self._writer = writer
         self._run = run
-        self._inputs: Iterator[tuple[int, tuple[Record, tuple[int, ...]]]] = enumerate(_with_sources(records))
+        self._inputs: Iterator[tuple[int, tuple[Record, tuple[int, ...]]]] = enumerate(_with_sources(records, run))
 
     async def __call__(self) -> None:
         first = next(self._inputs, None)
@@ -330,7 +331,7 @@ class _Filtering:
 
     async def __call__(self) -> None:
         pending: deque[tuple[Record, tuple[int, ...]]] = deque()
-        inputs = _with_sources(self.records)
+        inputs = _with_sources(self.records, self._run)
 
         def passing() -> Iterator[Record]:
             for item in inputs:
@@ -366,9 +367,10 @@ class _Filtering:
             )
 
 
-def _with_sources(records: Iterable[Record]) -> Iterator[tuple[Record, tuple[int, ...]]]:
+def _with_sources(records: Iterable[Record], run: Run) -> Iterator[tuple[Record, tuple[int, ...]]]:
     if isinstance(records, Stage):
-        yield from records.items()
+        foreign = records.database is not run._database
+        yield from records.items(cache(partial(run._board.journal.adopted, records.database)) if foreign else None)
         return
     for number, record in enumerate(records, 1):
         if not isinstance(record, Record):

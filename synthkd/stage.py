@@ -7,7 +7,7 @@ exactly once. A row and its line in the ledger are one transaction.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, overload
 
@@ -65,7 +65,8 @@ class Stage(Sequence[R_co], Generic[R_co]):
     """The typed result of one map or filter: a sequence of records on disk, in input order, with a ledger."""
 
     def __init__(self, database: Database, number: int, name: str, kinds: dict[str, type[Record]]) -> None:
-        self._database = database
+        self.database = database
+        """The file of the run that it belongs to."""
         self._kinds = kinds
         self.number = number
         self.name = name
@@ -74,7 +75,7 @@ class Stage(Sequence[R_co], Generic[R_co]):
         return f"Stage({self.name!r}: {self.ledger})"
 
     def __len__(self) -> int:
-        return int(self._database.read("SELECT COUNT(*) FROM rows WHERE stage = ?", (self.number,))[0][0])
+        return int(self.database.read("SELECT COUNT(*) FROM rows WHERE stage = ?", (self.number,))[0][0])
 
     @overload
     def __getitem__(self, index: int) -> R_co: ...
@@ -84,7 +85,7 @@ class Stage(Sequence[R_co], Generic[R_co]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         place = index + len(self) if index < 0 else index
-        rows = self._database.read(
+        rows = self.database.read(
             "SELECT kind, body, sources FROM rows WHERE stage = ? ORDER BY position, k LIMIT 1 OFFSET ?",
             (self.number, place),
         )
@@ -95,17 +96,18 @@ class Stage(Sequence[R_co], Generic[R_co]):
     def __iter__(self) -> Iterator[R_co]:
         return (record for record, _ in self.items())
 
-    def items(self) -> Iterator[tuple[R_co, tuple[int, ...]]]:
-        """Records with the numbers of the provenances that went into them."""
+    def items(self, adopted: Callable[[int], int] | None = None) -> Iterator[tuple[R_co, tuple[int, ...]]]:
+        """Records with the numbers of the provenances that went into them, or with what `adopted` makes of these."""
         after = (-1, -1)
         while True:
-            rows = self._database.read(
+            rows = self.database.read(
                 "SELECT position, k, kind, body, sources FROM rows WHERE stage = ? AND (position, k) > (?, ?)"
                 " ORDER BY position, k LIMIT ?",
                 (self.number, *after, _CHUNK),
             )
             for _, _, kind, body, sources in rows:
-                yield self._revived(kind, body, sources)
+                record, numbers = self._revived(kind, body, sources)
+                yield record, tuple(sorted(map(adopted, numbers))) if adopted else numbers
             if len(rows) < _CHUNK:
                 return
             after = (rows[-1][0], rows[-1][1])
@@ -113,14 +115,14 @@ class Stage(Sequence[R_co], Generic[R_co]):
     @property
     def ledger(self) -> Ledger:
         """Counts of what came in, what came out, and why the rest did not."""
-        total = self._database.read(
+        total = self.database.read(
             "SELECT COUNT(*), COALESCE(SUM(outputs), 0) FROM ledger WHERE stage = ?", (self.number,)
         )[0]
-        reasons = self._database.read(
+        reasons = self.database.read(
             "SELECT reason, COUNT(*) FROM ledger WHERE stage = ? AND reason IS NOT NULL GROUP BY reason", (self.number,)
         )
         dropped: Counter[str] = Counter()
-        for (text,) in self._database.read(
+        for (text,) in self.database.read(
             "SELECT dropped FROM ledger WHERE stage = ? AND dropped IS NOT NULL", (self.number,)
         ):
             dropped.update(orjson.loads(text))
@@ -131,7 +133,7 @@ class Stage(Sequence[R_co], Generic[R_co]):
         """The inputs that gave nothing, with reason and message, in input order."""
         after = -1
         while True:
-            rows = self._database.read(
+            rows = self.database.read(
                 "SELECT position, id, reason, detail, body FROM ledger WHERE stage = ? AND reason IS NOT NULL"
                 " AND position > ? ORDER BY position LIMIT ?",
                 (self.number, after, _CHUNK),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow.parquet import read_table
 
 from synthkd.ask import Ask
 from synthkd.errors import (
@@ -30,8 +31,10 @@ from synthkd.errors import (
 )
 from synthkd.prompt import Prompt
 from synthkd.record import Demonstration, Instruction, Record
-from synthkd.request import Completion, Limits, Message, Request
+from synthkd.report import read_report
+from synthkd.request import Completion, Limits, Message, Request, Sampling
 from synthkd.run import Run
+from synthkd.strategies import Sample, SelfConsistency
 from synthkd.testing import FunctionTeacher
 
 ANSWER = Prompt("labeling/answer", str)
@@ -47,6 +50,11 @@ def asked(request: Request[Any]) -> str:
 
 async def answer(record: Instruction, ask: Ask) -> list[Demonstration]:
     return [Demonstration(prompt=record.prompt, completion=await ask(ANSWER.fill(record)))]
+
+
+async def judged(record: Record, ask: Ask) -> list[Record]:
+    await ask(Request((Message("user", "fine?"),), str))
+    return [Demonstration(prompt="x", completion=record.id)]
 
 
 async def passing(record: Record, ask: Ask) -> list[Record]:
@@ -822,3 +830,27 @@ def test_half_a_character_in_a_reply_becomes_a_mark_and_a_replay_finds_the_same(
 def test_two_halves_that_belong_together_become_the_character(open_run: Open) -> None:
     [row] = open_run(FunctionTeacher(lambda _: "so \ud83d\ude00")).map(answer, seeds(["q"]))
     assert row.completion == "so \U0001f600"
+
+
+def test_records_of_another_run_keep_their_own_provenance(open_run: Open, tmp_path: Path) -> None:
+    first = open_run(FunctionTeacher(asked, identity="first"), "first")
+    first.map(answer, seeds(["x"]))  # so that numbers differ between the two
+    drafts = first.map(Sample(1, sampling=Sampling(temperature=0.5)), seeds(["a", "b"]))
+    second = open_run(FunctionTeacher(asked, identity="second"), "second")
+    second.map(answer, seeds(["other"]))
+    kept = second.filter(lambda records: (None for _ in records), drafts)
+    voted = second.map(SelfConsistency(str), kept)
+    passed = second.map(passing, drafts)
+    again = second.map(judged, drafts)
+    for stage, teachers in ((kept, {"first"}), (voted, {"first"}), (passed, {"first"}), (again, {"first; second"})):
+        [file] = second.save(stage, tmp_path / stage.name).rglob("*.parquet")
+        rows = read_table(file).to_pylist()
+        assert {row["teacher"] for row in rows} == teachers, stage.name
+        assert all("labeling/answer" in row["prompt_template"] and "0.5" in row["sampling"] for row in rows)
+    assert {call.teacher for call in read_report(second.folder).calls} == {"second"}
+
+
+def test_a_stage_is_saved_by_the_run_that_made_it(open_run: Open) -> None:
+    stage = open_run(FunctionTeacher(asked), "first").map(answer, seeds(["a"]))
+    with pytest.raises(ConfigError, match=r"'answer' belongs to the run in .*first.*map or filter it here"):
+        open_run(FunctionTeacher(asked), "second").save(stage)
