@@ -89,6 +89,7 @@ class Run:
         budget = Budget(max_cost, max_calls, max_tokens)
         budget.check(self.roles)
         self.seed = seed
+        self.quiet = quiet
         self.counters = Counters()
         self._width = records_in_flight
         self._stages: list[Stage[Any]] = []

@@ -42,9 +42,21 @@ def test_the_same_command_again_asks_only_what_is_owed(serve: Serve) -> None:
     assert len(server.calls) == 5
 
 
-def test_quiet_says_nothing(serve: Serve) -> None:
-    result = cli("run", written("mine.py", ANSWERING), "--teacher", f"openai:m@{serve().url}", "--quiet")
-    assert (result.exit_code, result.output) == (0, "")
+def test_quiet_says_nothing_also_where_the_pipeline_prints(serve: Serve) -> None:
+    printing = "    from rich.console import Console\n    print('mine')\n    Console().print('mine too')\n"
+    command = ("run", written("mine.py", ANSWERING + printing), "--teacher", f"openai:m@{serve().url}")
+    loud = cli(*command)
+    assert "mine\nmine too\n" in loud.stdout
+    quiet = cli(*command, "--quiet")
+    assert (quiet.exit_code, quiet.output) == (0, "")
+    assert "With --quiet nothing goes to standard output" in cli("run", "--help").stdout
+
+
+def test_a_quiet_pipeline_that_fails_is_still_heard() -> None:
+    path = written("mine.py", "def pipeline(run):\n    print(run.quiet)\n    1 / 0\n")
+    result = cli("run", path, "--quiet")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "ZeroDivisionError" in result.stderr
 
 
 def test_the_command_line_s_teachers_go_before_the_file_s(serve: Serve) -> None:
