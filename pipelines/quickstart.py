@@ -56,7 +56,14 @@ def pipeline(
     agreed = run.map(SelfConsistency(least=0.5), answers)
     dataset = run.save(agreed)
     student = training.sft(
-        dataset, BASE_STUDENT, run.folder / "student", epochs=epochs, learning_rate=3e-3, batch_size=16, max_length=256
+        dataset,
+        BASE_STUDENT,
+        run.folder / "student",
+        epochs=epochs,
+        learning_rate=3e-3,
+        batch_size=16,
+        max_length=256,
+        quiet=run.quiet,
     )
     models: dict[str, Teacher] = {
         "teacher": run.roles["teacher"],
@@ -84,7 +91,14 @@ def _second_pass(run: Run, student: Path, seeds: list[Problem], test: list[Probl
     pairs = run.map(Rank(), own)
     dataset = run.save(pairs, run.folder / "preferences")
     better = training.dpo(
-        dataset, student, run.folder / "student-dpo", epochs=1, learning_rate=5e-5, batch_size=16, max_length=256
+        dataset,
+        student,
+        run.folder / "student-dpo",
+        epochs=1,
+        learning_rate=5e-5,
+        batch_size=16,
+        max_length=256,
+        quiet=run.quiet,
     )
     [after] = accuracy(run, test, {"student after DPO": LocalTeacher(better)}, gold="gold").values()
     return better, after

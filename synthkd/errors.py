@@ -141,7 +141,7 @@ class RunLocked(RunError):
 
 
 class RunFolderError(RunError):
-    """The run folder cannot be written (disk full, read-only), or its file is damaged."""
+    """The run folder cannot be written (disk full, read-only, held by another program), or its file is damaged."""
 
 
 class LedgerError(RunError):

@@ -6,7 +6,6 @@ here ever holds a key; the descriptions are written aside and renamed.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import shlex
@@ -24,6 +23,7 @@ from synthkd.errors import RunFolderError, RunLocked
 from synthkd.progress import Counters
 from synthkd.report import read_report
 from synthkd.request import Teacher
+from synthkd.teachers.endpoint import public_arguments
 
 
 class Folder:
@@ -65,10 +65,11 @@ class Folder:
         self._write("report.json", {**found, "this_process": {name: getattr(counters, name) for name in names}})
 
     def release(self) -> None:
-        """Let the next process have the folder."""
-        # While it is still held: afterwards it may be the next process's. Some systems refuse, which harms nobody.
-        with contextlib.suppress(OSError):
-            (self.path / "run.lock").unlink()
+        """Let the next process have the folder.
+
+        The lock's file stays: who has opened it already would otherwise hold a file that nobody else can find. An old
+        one keeps nobody out, for it is the system that holds the lock, and lets go of it when a process dies.
+        """
         self._lock.release()
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
@@ -88,6 +89,8 @@ def _version() -> str:
 
 
 def resume_hint(folder: Path) -> str:
-    """What to tell somebody who interrupted a run."""
-    command = shlex.join(["python", *sys.argv]) if sys.argv and sys.argv[0].endswith(".py") else shlex.join(sys.argv)
-    return f"stopped; everything paid for is kept in {folder}. Resume with: {command}"
+    """What to tell somebody who interrupted a run: the command as it was typed, but for keys and passwords."""
+    typed = ["python", *sys.argv] if sys.argv and sys.argv[0].endswith(".py") else sys.argv
+    shown = public_arguments(typed)
+    lacks = "" if shown == typed else " (with the credentials, which are left out here)"
+    return f"stopped; everything paid for is kept in {folder}. Resume with: {shlex.join(shown)}{lacks}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
@@ -17,6 +18,7 @@ from synthkd.budget import Spent
 from synthkd.database import Database
 from synthkd.message import as_kept
 from synthkd.request import Completion, Request, Usage
+from synthkd.text import storable
 
 _INSERT = (
     "INSERT OR IGNORE INTO calls (key, source, sample, request, text, reasoning, finish_reason, other, prompt_tokens,"
@@ -56,11 +58,19 @@ class Journal:
 
     def source(self, teacher: str, request: Request[Any]) -> int:
         """The number under which this combination of teacher, prompt and sampling is known as a provenance."""
-        place = (teacher, request.prompt, request.sampling.canonical())
+        return self._number(teacher, request.prompt, request.sampling.canonical())
+
+    def adopted(self, database: Database, number: int) -> int:
+        """The number here of a provenance that has this one in another run's file."""
+        [row] = database.read("SELECT teacher, prompt, sampling FROM sources WHERE id = ?", (number,))
+        return self._number(row[0], row[1], row[2].encode())
+
+    def _number(self, teacher: str, prompt: str, sampling: bytes) -> int:
+        place = (teacher, prompt, sampling)
         number = self._sources.get(place)
         if number is None:
             number = self._sources[place] = len(self._sources) + 1
-            row = (number, teacher, request.prompt, place[2].decode())
+            row = (number, teacher, prompt, sampling.decode())
             self._database.put("INSERT OR IGNORE INTO sources VALUES (?,?,?,?)", row)
         return number
 
@@ -104,6 +114,10 @@ class Journal:
         """What every call so far took, by teacher; reads the whole journal."""
         return [Spent(*row) for row in self._database.read(_SPENT)]
 
+    def owns(self, database: Database) -> bool:
+        """Whether this is the journal in that file."""
+        return database is self._database
+
     def effect(self, key: bytes) -> Any:
         """What an effect or a score gave, in a list of one; an empty list if it was never had."""
         return [orjson.loads(result) for (result,) in self._database.read(_EFFECT, (key,))]
@@ -121,8 +135,10 @@ class Journal:
         request: Request[Any],
         seconds: float,
         costs: Sequence[float | None] = (),
-    ) -> None:
-        """Put completions on disk, each with its key and sample index, and return once they are there.
+    ) -> list[Completion]:
+        """Put completions on disk, each with its key and sample index, and return them once they are there.
+
+        What comes back is what a replay will find: half of a character, which no file can hold, has become U+FFFD.
 
         Args:
             drawn: key, sample index and completion of each draw.
@@ -133,7 +149,10 @@ class Journal:
         """
         now = time.time()
         asked: bytes | None = as_kept(request.messages)
+        kept: list[Completion] = []
         for (key, sample, completion), cost in zip_longest(drawn, costs):
+            completion, other = _storable(completion)
+            kept.append(completion)
             usage = completion.usage
             self._database.put(
                 _INSERT,
@@ -145,7 +164,7 @@ class Journal:
                     completion.text,
                     completion.reasoning,
                     completion.finish_reason,
-                    _other(completion),
+                    other,
                     usage.prompt_tokens,
                     usage.completion_tokens,
                     usage.reasoning_tokens,
@@ -157,6 +176,20 @@ class Journal:
             )
             asked = None  # the messages stand with the first draw of a call only
         await self._database.committed()
+        return kept
+
+
+def _storable(completion: Completion) -> tuple[Completion, str | None]:
+    """The completion as the file can hold it, and the column of its rarer fields."""
+    try:
+        for text in (completion.text, completion.reasoning, completion.finish_reason):
+            if text and not text.isascii():
+                text.encode()
+        return completion, _other(completion)
+    except (TypeError, UnicodeEncodeError):
+        names = ("text", "reasoning", "finish_reason", "refusal", "tool_calls", "logprobs", "model")
+        completion = replace(completion, **{name: storable(getattr(completion, name)) for name in names})
+        return completion, _other(completion)
 
 
 def _other(completion: Completion) -> str | None:

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 import orjson
 
-from synthkd.errors import DataError
+from synthkd.errors import RecordError
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +70,21 @@ class Message:
 
 def as_identity(value: Any) -> bytes:
     """JSON of messages for a call's key: files by the digest of their bytes."""
-    return orjson.dumps(value, default=_identity, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+    return _json(value, _identity)
 
 
 def as_kept(value: Any) -> bytes:
     """JSON of messages for people and for the journal: files by their path."""
-    return orjson.dumps(value, default=_kept, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+    return _json(value, _kept)
 
 
 def as_sent(value: Any) -> bytes:
     """JSON of anything that holds messages, for the wire: files as data URLs.
 
     Raises:
-        DataError: a picture's file cannot be read.
+        RecordError: a picture's file cannot be read.
     """
-    return orjson.dumps(value, default=_sent, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+    return _json(value, _sent)
 
 
 def plain(message: Message, picture: Callable[[Image], str] = lambda image: image.url) -> dict[str, Any]:
@@ -96,6 +96,15 @@ def plain(message: Message, picture: Callable[[Image], str] = lambda image: imag
         if value := getattr(message, name):
             found[name] = value
     return found
+
+
+def _json(value: Any, default: Callable[[Any], Any]) -> bytes:
+    try:
+        return orjson.dumps(value, default=default, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+    except orjson.JSONEncodeError as error:  # which hides what went wrong inside
+        if isinstance(error.__cause__, RecordError):
+            raise error.__cause__ from None
+        raise
 
 
 def _part(part: str | Image, picture: Callable[[Image], str]) -> dict[str, Any]:
@@ -125,7 +134,7 @@ def data_url(image: Image) -> str:
     """The picture's address, with a file's bytes in it.
 
     Raises:
-        DataError: the file cannot be read.
+        RecordError: the file cannot be read.
     """
     if not image.is_file:
         return image.url
@@ -138,8 +147,9 @@ def _bytes(image: Image) -> bytes:
         state = Path(image.url).stat()
         return _read(image.url, state.st_mtime_ns, state.st_size)
     except OSError as error:
-        raise DataError(
-            f"the picture {image.url!r} cannot be read: {error.strerror}. Give the path of a file, or an https:// URL."
+        raise RecordError(
+            f"the picture {image.url!r} cannot be read: {error.strerror}. Give the path of a file, or an https:// URL.",
+            reason="unreadable picture",
         ) from None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ class StrategyPass:
         self._board = board
         self._seed = seed
         self._width = width
-        self._inputs: Iterator[tuple[int, tuple[Record, tuple[int, ...]]]] = enumerate(_with_sources(records))
+        self._inputs: Iterator[tuple[int, tuple[Record, tuple[int, ...]]]] = enumerate(_with_sources(records, board))
 
     async def __call__(self) -> None:
         first = next(self._inputs, None)
@@ -77,7 +78,12 @@ class StrategyPass:
             check(record)
 
     async def _one(self, position: int, record: Record, sources: tuple[int, ...]) -> None:
-        ask = Ask(self._board, self._roles, f"{self._seed}:{record.id}")
+        try:
+            ask = Ask(self._board, self._roles, f"{self._seed}:{record.id}")
+        except RecordError as unnamed:  # a record without an id
+            self._board.counters.rejected += 1
+            self._writer.reject(position, record, unnamed, Counter())
+            return
         try:
             outputs = await self._strategy(record, ask)
             _check_outputs(outputs)
@@ -110,7 +116,7 @@ class FilterPass:
 
     async def __call__(self) -> None:
         pending: deque[tuple[Record, tuple[int, ...]]] = deque()
-        inputs = _with_sources(self.records)
+        inputs = _with_sources(self.records, self._board)
 
         def passing() -> Iterator[Record]:
             for item in inputs:
@@ -146,9 +152,10 @@ class FilterPass:
             )
 
 
-def _with_sources(records: Iterable[Record]) -> Iterator[tuple[Record, tuple[int, ...]]]:
+def _with_sources(records: Iterable[Record], board: Switchboard) -> Iterator[tuple[Record, tuple[int, ...]]]:
     if isinstance(records, Stage):
-        yield from records.items()
+        foreign = not board.journal.owns(records.database)
+        yield from records.items(cache(partial(board.journal.adopted, records.database)) if foreign else None)
         return
     for number, record in enumerate(records, 1):
         if not isinstance(record, Record):

@@ -9,14 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from hashlib import blake2b
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args, get_origin
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic_core import to_jsonable_python
 
+from synthkd.errors import RecordError
 from synthkd.message import Message
+from synthkd.text import ADVICE, half_character, storable
 
 _PARENTS = {"parents"}
+_LINEAGE = {"parents", "meta"}
+_ORDERED = (str, int, float, bool, bytes, type(None), Message)
+"""Types of which no value holds a set."""
 
 
 class Record(BaseModel):
@@ -31,11 +37,19 @@ class Record(BaseModel):
 
     @cached_property
     def id(self) -> str:
-        """20 hex digits over the kind and every field but the parents."""
-        content = self.model_dump(mode="json", exclude=_PARENTS, exclude_defaults=True)
-        return blake2b(
-            orjson.dumps((type(self).__name__, content), option=orjson.OPT_SORT_KEYS), digest_size=10
-        ).hexdigest()
+        """20 hex digits over the kind and every field but the parents.
+
+        Raises:
+            RecordError: a text in it holds half of a character.
+        """
+        content = plain(self, exclude=_PARENTS, exclude_defaults=True)
+        try:
+            text = orjson.dumps((type(self).__name__, content), option=orjson.OPT_SORT_KEYS)
+        except TypeError:
+            if where := half_character(content):
+                raise RecordError(f"{type(self).__name__}.{where}, {ADVICE}.", reason="unreadable text") from None
+            raise
+        return blake2b(text, digest_size=10).hexdigest()
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Pydantic's copy, with a new id; nothing that was derived from the old fields comes along."""
@@ -45,14 +59,76 @@ class Record(BaseModel):
         return copied
 
     def variables(self) -> dict[str, Any]:
-        """What a template may use of this record: its fields, and the entries of `meta`."""
+        """What a template may use of this record: its fields, a set in one order, and the entries of `meta`."""
         own = self.__dict__
-        return {**self.meta, **{name: own[name] for name in _fields(type(self))}}
+        found = {**self.meta, **{name: own[name] for name in _fields(type(self))}}
+        if _may_hold_sets(type(self)):
+            found = {name: _in_order(value) for name, value in found.items()}
+        return found
 
 
 @lru_cache(maxsize=256)
 def _fields(kind: type[Record]) -> tuple[str, ...]:
     return tuple(kind.model_fields)
+
+
+def plain(record: Record, **which: Any) -> dict[str, Any]:
+    """A record's fields as JSON has them. A set is a list in one order, the same in every process.
+
+    Args:
+        record: the record.
+        which: what `model_dump` takes, such as `include`.
+    """
+    found = record.model_dump(mode="json", **which)
+    return _sorted_sets(record, found) if _may_hold_sets(type(record)) else found
+
+
+def in_writing(record: Record) -> tuple[str, str]:
+    """Id and JSON of any record: one with half of a character in it has those of its storable form."""
+    try:
+        return record.id, record.model_dump_json()
+    except RecordError:
+        body = _json(storable(plain(record)))
+        return blake2b(body, digest_size=10).hexdigest(), body.decode()
+
+
+def _sorted_sets(value: Any, shown: Any) -> Any:
+    """JSON with its sets sorted; `value` is what it was made of, which alone knows where they are."""
+    match shown:
+        case list() if isinstance(value, set | frozenset | list | tuple) and len(value) == len(shown):
+            items = [_sorted_sets(*pair) for pair in zip(value, shown, strict=True)]
+            return sorted(items, key=_json) if isinstance(value, set | frozenset) else items
+        case dict() if isinstance(value, dict) and len(value) == len(shown):
+            pairs = zip(value.values(), shown.items(), strict=True)
+            return {name: _sorted_sets(inner, own) for inner, (name, own) in pairs}
+        case dict() if not isinstance(value, dict):
+            return {name: _sorted_sets(getattr(value, name, None), own) for name, own in shown.items()}
+    return shown
+
+
+def _json(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def _in_order(value: Any) -> Any:
+    if not isinstance(value, set | frozenset):
+        return value
+    return tuple(sorted(value, key=lambda one: _json(_sorted_sets(one, to_jsonable_python(one, fallback=repr)))))
+
+
+@lru_cache(maxsize=256)
+def _may_hold_sets(kind: type[Record]) -> bool:
+    return any(_unordered(field.annotation) for name, field in kind.model_fields.items() if name not in _LINEAGE)
+
+
+def _unordered(annotation: Any) -> bool:
+    """Whether values of a type may hold a set, whose order differs from process to process."""
+    if annotation in _ORDERED or get_origin(annotation) is Literal:
+        return False
+    inner = get_args(annotation)
+    if get_origin(annotation) in (set, frozenset) or not inner:  # unknown classes and `Any` may hold anything
+        return True
+    return any(_unordered(one) for one in inner if one is not Ellipsis)
 
 
 class Prompted(Record):
@@ -82,7 +158,7 @@ class Prompted(Record):
     def carried(self) -> dict[str, JsonValue]:
         """What records made from this one keep in their `meta`: its own, and the fields that a subclass added."""
         added = _added_fields(type(self))
-        return {**self.meta, **self.model_dump(mode="json", include=added)} if added else dict(self.meta)
+        return {**self.meta, **plain(self, include=added)} if added else dict(self.meta)
 
 
 @lru_cache(maxsize=256)

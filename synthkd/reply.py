@@ -1,14 +1,16 @@
 """Replies: the only place where a completion's text becomes the typed value that was asked for.
 
-The road: reasoning is taken apart from the answer, fences and chatter around JSON are dropped, Pydantic validates;
-what is broken only locally (quotes, commas) is mended by json-repair and validated again. Invariant: a reply that was
-cut is never completed. Text that ends inside a value, or a finish reason `length`, is `Truncated`.
+The road: reasoning is taken apart from the answer, fences and chatter around JSON are dropped, Pydantic validates (of
+several values the last fenced one that is valid, else the last one); what is broken only locally (quotes, commas) is
+mended by json-repair and validated again. Invariant: a reply that was cut is never completed. Text that ends inside a
+value, or a finish reason `length`, is `Truncated`.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, cast
 
@@ -32,6 +34,13 @@ _WORDS = {"True": "true", "False": "false", "None": "null"}
 _REPAIRABLE = 8000
 """Characters of a damaged text that json-repair is given: its time grows with their square, on the run's loop."""
 _PAIRS = {"{": "}", "[": "]"}
+_OPENING = re.compile(r"[{\[]")
+_JSON_LIKE = re.compile(r"""\{\s*+(?:["'}]|\w+\s*+:|\Z)|\[\s*+(?:[\[{"'\]\d-]|\w++\s*+[,\]]|\Z)""")
+"""How an object or an array begins; a bracket in prose does not begin so."""
+_BRACKETS = 8
+"""Brackets in prose that are passed over; the search behind each of them may go on to the end of the text."""
+_MOST = 32
+"""Values of a text that are tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,25 +115,36 @@ def structured(text: str, model: type[T]) -> T:
         return cast(T, model.model_validate_json(text))
     except ValidationError:
         pass
-    candidates = [*(m[1] for m in _FENCE.finditer(text)), text]
-    failure: Exception | None = None
-    cut = False
-    for candidate in candidates:
-        body, ended = _first_value(candidate)
-        if body is None:
-            continue
-        if not ended:
-            cut = True
-            continue
-        try:
-            return cast(T, _validated(body, model))
-        except (ValidationError, ParseError, RecursionError) as error:
-            failure = failure or error
-    if failure is not None:
-        raise ParseError(_explained(failure)) from None
+    found, cut = _candidates(text)
+    failures: list[tuple[int, Exception]] = []
+    for read in (model.model_validate_json, lambda body: _validated(body, model)):  # what needs no mending goes first
+        for body in found:
+            try:
+                return cast(T, read(body))
+            except (ValidationError, ParseError, RecursionError) as error:
+                failures.append((len(body), error))
     if cut:
         raise Truncated("the reply ends inside a JSON value: it was cut; raise Sampling.max_tokens")
+    if failures:  # of the longest, for what is short may be no more than prose in brackets
+        mended = failures[len(found) :]
+        raise ParseError(_explained(max(mended, key=lambda failure: failure[0])[1])) from None
     raise ParseError("the reply holds no JSON object")
+
+
+def _candidates(text: str) -> tuple[list[str], bool]:
+    """The JSON values of a text, those to be tried first before the others, and whether the text ends inside of one.
+
+    What is fenced goes before what is not, and the last before the first: drafts come before the answer. Nothing counts
+    that stands before a value which was cut, for the answer would have been that one.
+    """
+    fences = [(match.start(1), match[1]) for match in _FENCE.finditer(text)]
+    fenced = [(start + place, body, ended) for start, block in fences for place, body, ended in _values(block)]
+    plain = list(_values(text))
+    cut = max((place for place, _, ended in (*fenced, *plain) if not ended), default=-1)
+    ordered = [one for kind in (fenced, plain) for one in reversed(kind)][:_MOST]
+    ordered.sort(key=lambda one: len(one[1]) == 2)  # an empty value says least
+    nothing_else = not ordered and _OPENING.search(text) is not None
+    return [body for place, body, ended in ordered if ended and place > cut], cut >= 0 or nothing_else
 
 
 def _validated(body: str, model: type[BaseModel]) -> Any:
@@ -164,15 +184,30 @@ def _as_json(found: re.Match[str]) -> str:
     return whole or _WORDS.get(word, "")
 
 
-def _first_value(text: str) -> tuple[str | None, bool]:
-    """The first JSON object or array in a text, and whether it ends there.
+def _values(text: str) -> Iterator[tuple[int, str, bool]]:
+    """The JSON objects and arrays of a text, one after the other: where each begins, itself, and whether it ends.
+
+    One that does not end is the last, unless it is no more than a bracket in prose.
+    """
+    prose = 0
+    opening = _OPENING.search(text)
+    while opening is not None:
+        start = opening.start()
+        end = _end(text, start)
+        if end is None and not _JSON_LIKE.match(text, start) and prose < _BRACKETS:
+            prose += 1
+            opening = _OPENING.search(text, start + 1)
+            continue
+        yield start, text[start:end], end is not None
+        opening = None if end is None else _OPENING.search(text, end)
+
+
+def _end(text: str, start: int) -> int | None:
+    """Where the object or array ends that begins at a place; None where it was cut.
 
     A quote opens a string only after `{ [ : ,` and closes one only before `, : } ]` or the end, so a stray quote inside
     a string does not hide where the value ends.
     """
-    start = min((i for i in (text.find("{"), text.find("[")) if i >= 0), default=-1)
-    if start < 0:
-        return None, False
     stack: list[str] = []
     quote = ""
     before = ""
@@ -192,11 +227,11 @@ def _first_value(text: str) -> tuple[str | None, bool]:
             if stack and stack[-1] == char:
                 stack.pop()
             if not stack:
-                return text[start : i + 1], True
+                return i + 1
         if not char.isspace() and not quote:
             before = char
         i += 1
-    return text[start:], False
+    return None
 
 
 def _next(text: str, i: int) -> str:

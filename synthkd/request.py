@@ -15,7 +15,9 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 import orjson
 from pydantic import BaseModel
 
+from synthkd.errors import RecordError
 from synthkd.message import Message, as_identity
+from synthkd.text import ADVICE, half_character
 
 T = TypeVar("T")
 
@@ -59,11 +61,27 @@ class Sampling:
         return {name: value for name, value in pairs if value not in (None, ()) and value != {}}
 
     def canonical(self) -> bytes:
-        """`given` as JSON with sorted keys; made once, for it goes into the key of every call."""
+        """`given` as JSON with sorted keys; made once, for it goes into the key of every call.
+
+        Equal samplings give equal texts: `temperature=1` is written as 1.0, and -0.0 as 0.0. What stands in `extra` is
+        taken as it is, for a server may tell 5 from 5.0.
+        """
         if self._canonical is None:
-            object.__setattr__(self, "_canonical", orjson.dumps(self.given(), option=orjson.OPT_SORT_KEYS))
+            given = {name: _one_spelling(name, value) for name, value in self.given().items()}
+            object.__setattr__(self, "_canonical", orjson.dumps(given, option=orjson.OPT_SORT_KEYS))
         assert self._canonical is not None
         return self._canonical
+
+
+_FLOATS = frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty"})
+
+
+def _one_spelling(name: str, value: Any) -> Any:
+    """A number of a sampling as every equal one is written."""
+    if name in _FLOATS and isinstance(value, int | float):
+        return float(value) + 0.0  # there is a -0.0
+    whole = isinstance(value, bool) or (isinstance(value, float) and value.is_integer())
+    return int(value) if whole else value
 
 
 _SAMPLING = tuple(f.name for f in fields(Sampling) if f.init)
@@ -105,9 +123,18 @@ class Request(Generic[T]):
 
 
 def keys(teacher: str, request: Request[Any], indices: Sequence[int]) -> list[bytes]:
-    """The keys of several draws of one request, hashing what they share once."""
+    """The keys of several draws of one request, hashing what they share once.
+
+    Raises:
+        RecordError: a message holds half of a character.
+    """
     reply: Any = request.reply
-    base = blake2b(as_identity((teacher, request.messages)), digest_size=16)
+    try:
+        base = blake2b(as_identity((teacher, request.messages)), digest_size=16)
+    except TypeError:
+        if where := half_character([message.text for message in request.messages], "message"):
+            raise RecordError(f"{where}, {ADVICE}.", reason="unreadable text") from None
+        raise
     base.update(_schema_bytes(reply))
     if request.tools:
         base.update(orjson.dumps(request.tools, option=orjson.OPT_SORT_KEYS))

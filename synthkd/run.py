@@ -83,6 +83,7 @@ class Run:
         budget = Budget(max_cost, max_calls, max_tokens)
         budget.check(self.roles)
         self.seed = seed
+        self.quiet = quiet
         self.counters = Counters()
         self._width = records_in_flight
         self._stages: list[Stage[Any]] = []
@@ -166,6 +167,7 @@ class Run:
         if self._closed:
             return
         self._closed = True
+        self._database.hurry()
         try:
             self._loop.run(self._farewell)
         finally:

@@ -19,7 +19,7 @@ from synthkd.card import CardFacts, StageFacts, TeacherFacts, render
 from synthkd.data.columns import Provenance, row
 from synthkd.data.saving import write
 from synthkd.database import Database
-from synthkd.errors import DataError
+from synthkd.errors import ConfigError, DataError
 from synthkd.folder import Folder
 from synthkd.stage import Stage
 
@@ -41,7 +41,13 @@ def save_stage(
 
     Raises:
         DataError: the stage has no rows.
+        ConfigError: it belongs to another run.
     """
+    if stage.database is not database:
+        raise ConfigError(
+            f"stage {stage.name!r} belongs to the run in {stage.database.path.parent}, and this is the one in "
+            f"{files.path}. Save it with the run that made it, or map or filter it here first."
+        )
     if not len(stage):
         raise DataError(f"stage {stage.name!r} has no rows to save: {stage.ledger}")
     sources = {

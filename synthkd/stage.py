@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, overload
 
@@ -16,7 +16,8 @@ import orjson
 
 from synthkd.database import Database
 from synthkd.errors import LedgerError, RecordError
-from synthkd.record import Record
+from synthkd.record import Record, in_writing
+from synthkd.text import storable
 
 R = TypeVar("R", bound=Record)
 R_co = TypeVar("R_co", bound=Record, covariant=True)
@@ -65,7 +66,8 @@ class Stage(Sequence[R_co], Generic[R_co]):
     """The typed result of one map or filter: a sequence of records on disk, in input order, with a ledger."""
 
     def __init__(self, database: Database, number: int, name: str, kinds: dict[str, type[Record]]) -> None:
-        self._database = database
+        self.database = database
+        """The file of the run that it belongs to."""
         self._kinds = kinds
         self.number = number
         self.name = name
@@ -74,7 +76,7 @@ class Stage(Sequence[R_co], Generic[R_co]):
         return f"Stage({self.name!r}: {self.ledger})"
 
     def __len__(self) -> int:
-        return int(self._database.read("SELECT COUNT(*) FROM rows WHERE stage = ?", (self.number,))[0][0])
+        return int(self.database.read("SELECT COUNT(*) FROM rows WHERE stage = ?", (self.number,))[0][0])
 
     @overload
     def __getitem__(self, index: int) -> R_co: ...
@@ -84,7 +86,7 @@ class Stage(Sequence[R_co], Generic[R_co]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         place = index + len(self) if index < 0 else index
-        rows = self._database.read(
+        rows = self.database.read(
             "SELECT kind, body, sources FROM rows WHERE stage = ? ORDER BY position, k LIMIT 1 OFFSET ?",
             (self.number, place),
         )
@@ -95,17 +97,18 @@ class Stage(Sequence[R_co], Generic[R_co]):
     def __iter__(self) -> Iterator[R_co]:
         return (record for record, _ in self.items())
 
-    def items(self) -> Iterator[tuple[R_co, tuple[int, ...]]]:
-        """Records with the numbers of the provenances that went into them."""
+    def items(self, adopted: Callable[[int], int] | None = None) -> Iterator[tuple[R_co, tuple[int, ...]]]:
+        """Records with the numbers of the provenances that went into them, or with what `adopted` makes of these."""
         after = (-1, -1)
         while True:
-            rows = self._database.read(
+            rows = self.database.read(
                 "SELECT position, k, kind, body, sources FROM rows WHERE stage = ? AND (position, k) > (?, ?)"
                 " ORDER BY position, k LIMIT ?",
                 (self.number, *after, _CHUNK),
             )
             for _, _, kind, body, sources in rows:
-                yield self._revived(kind, body, sources)
+                record, numbers = self._revived(kind, body, sources)
+                yield record, tuple(sorted(map(adopted, numbers))) if adopted else numbers
             if len(rows) < _CHUNK:
                 return
             after = (rows[-1][0], rows[-1][1])
@@ -113,14 +116,14 @@ class Stage(Sequence[R_co], Generic[R_co]):
     @property
     def ledger(self) -> Ledger:
         """Counts of what came in, what came out, and why the rest did not."""
-        total = self._database.read(
+        total = self.database.read(
             "SELECT COUNT(*), COALESCE(SUM(outputs), 0) FROM ledger WHERE stage = ?", (self.number,)
         )[0]
-        reasons = self._database.read(
+        reasons = self.database.read(
             "SELECT reason, COUNT(*) FROM ledger WHERE stage = ? AND reason IS NOT NULL GROUP BY reason", (self.number,)
         )
         dropped: Counter[str] = Counter()
-        for (text,) in self._database.read(
+        for (text,) in self.database.read(
             "SELECT dropped FROM ledger WHERE stage = ? AND dropped IS NOT NULL", (self.number,)
         ):
             dropped.update(orjson.loads(text))
@@ -131,7 +134,7 @@ class Stage(Sequence[R_co], Generic[R_co]):
         """The inputs that gave nothing, with reason and message, in input order."""
         after = -1
         while True:
-            rows = self._database.read(
+            rows = self.database.read(
                 "SELECT position, id, reason, detail, body FROM ledger WHERE stage = ? AND reason IS NOT NULL"
                 " AND position > ? ORDER BY position LIMIT ?",
                 (self.number, after, _CHUNK),
@@ -234,23 +237,31 @@ class StageWriter:
             self.reject(position, record, RecordError("the strategy gave nothing back", reason="no output"), dropped)
             return
         numbers = ",".join(map(str, sources)) if len(sources) != 1 else str(sources[0])
+        try:
+            rows = [self._row(record, output) for output in outputs]
+        except RecordError as error:  # before anything of this input is put
+            self.reject(position, record, error, dropped)
+            return
         earlier = self._before(position)
-        for k, output in enumerate(outputs):
-            kind = self._kind(type(output))
-            # A filter passes its inputs on; a strategy's outputs are children of the record it was given.
-            if output is not record and record.id not in output.parents:
-                output = output.model_copy(update={"parents": (record.id, *output.parents)})
-            body = output.model_dump_json(exclude_defaults=True)
+        for k, (id, kind, body) in enumerate(rows):
             if k >= len(earlier.rows) or earlier.rows[k] != (kind, body, numbers):
-                self._database.put(_ROW, (self.number, position, k, output.id, kind, body, numbers))
+                self._database.put(_ROW, (self.number, position, k, id, kind, body, numbers))
         lost = orjson.dumps(dropped).decode() if dropped else None
         self._line_in_ledger(position, earlier, (record.id, len(outputs), None, None, None, lost))
 
     def reject(self, position: int, record: Record, error: RecordError, dropped: Counter[str]) -> None:
         """Keep an input that gave nothing, with the reason."""
         lost = orjson.dumps(dropped).decode() if dropped else None
-        line = (record.id, 0, error.reason, str(error), record.model_dump_json(), lost)
+        id, body = in_writing(record)
+        line = (id, 0, storable(error.reason), storable(str(error)), body, lost)
         self._line_in_ledger(position, self._before(position), line)
+
+    def _row(self, record: Record, output: Record) -> tuple[str, str, str]:
+        """Id, kind and body of a row."""
+        # A filter passes its inputs on; a strategy's outputs are children of the record it was given.
+        if output is not record and record.id not in output.parents:
+            output = output.model_copy(update={"parents": (record.id, *output.parents)})
+        return output.id, self._kind(type(output)), output.model_dump_json(exclude_defaults=True)
 
     def _before(self, position: int) -> _Input:
         return self._earlier.pop(position) if self._earlier else _NEW

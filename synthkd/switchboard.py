@@ -132,12 +132,12 @@ class Switchboard:
                 # Models and prompts take turns in a line, and so do roles, which differ in one or the other.
                 lane = (teacher.identity, request.prompt)
                 act = partial(self._generated, teacher, request, names)
-                got = (await self._lines.call(teacher, lane, len(rest), act))[: len(rest)]
+                got = list(await self._lines.call(teacher, lane, len(rest), act))[: len(rest)]
                 costs = reserved.settle(got)
             if not got:
                 raise TeacherError(f"{teacher.identity} answered without any choice")
             rows = [(key, index, completion) for (key, index), completion in zip(rest, got, strict=False)]
-            await self.journal.record(rows, source, request, time.monotonic() - began, costs)
+            got = await self.journal.record(rows, source, request, time.monotonic() - began, costs)
             for completion, cost in zip(got, costs, strict=True):
                 self.counters.calls += 1
                 self.counters.prompt_tokens += completion.usage.prompt_tokens

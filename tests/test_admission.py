@@ -243,7 +243,7 @@ def test_tokens_per_minute_hold_back_whoever_comes_after_and_are_corrected_by_wh
 def test_those_who_wait_together_do_not_take_the_same_tokens_twice() -> None:
     async def main() -> int:
         line, left = line_for(1000, tpm=60_000), []
-        await line.enter("teacher", 1001)
+        await line.enter("teacher", 1300)
 
         async def caller() -> None:
             await line.enter("teacher", 6000)

@@ -131,14 +131,9 @@ def test_teacher_prompt_and_sampling_have_one_number_also_in_the_next_process(tm
     assert with_database(tmp_path / "run.db", work) == [1, 2, 3, 1]
 
 
-@pytest.mark.parametrize(
-    "completion",
-    [Completion("half a \ud83d"), Completion("a", reasoning="\ud83d"), Completion("a", usage=Usage(2**70))],
-    ids=["text", "reasoning", "number"],
-)
-def test_what_the_file_cannot_hold_is_heard_by_everyone_who_waits_and_hangs_nobody(
-    tmp_path: Path, completion: Completion
-) -> None:
+def test_what_the_file_cannot_hold_is_heard_by_everyone_who_waits_and_hangs_nobody(tmp_path: Path) -> None:
+    completion = Completion("a", usage=Usage(2**70))
+
     async def work(database: Database) -> list[Any]:
         journal = Journal(database)
 
@@ -150,7 +145,7 @@ def test_what_the_file_cannot_hold_is_heard_by_everyone_who_waits_and_hangs_nobo
         return [*found, *await asyncio.gather(record(b"later", Completion("x")), return_exceptions=True)]
 
     outcomes = with_database(tmp_path / "run.db", work)
-    assert [type(outcome) for outcome in outcomes] in ([UnicodeEncodeError] * 3, [OverflowError] * 3)
+    assert [type(outcome) for outcome in outcomes] == [OverflowError] * 3
 
 
 def test_rows_that_wait_for_a_commit_are_written_when_the_file_is_closed(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from loopback import Loopback, Served
 
-from synthkd.errors import DataError
+from synthkd.errors import RecordError
 from synthkd.message import Image, Message, as_identity, as_kept, as_sent
 from synthkd.prompt import Prompt
 from synthkd.record import Instruction
@@ -60,7 +60,7 @@ def test_a_file_counts_by_its_bytes_is_sent_with_them_and_kept_by_its_path(tmp_p
 
 
 def test_a_picture_that_is_not_there_is_named_with_the_cure() -> None:
-    with pytest.raises(DataError, match=r"no/such\.png.*Give the path"):
+    with pytest.raises(RecordError, match=r"no/such\.png.*Give the path"):
         as_sent((Message("user", (Image("no/such.png"),)),))
 
 

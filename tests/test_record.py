@@ -1,6 +1,9 @@
 """Records: immutable, with an id that is a digest of the content."""
 
 import math
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -86,6 +89,53 @@ def test_a_field_with_a_default_that_is_added_later_leaves_ids_as_they_were() ->
     Grown.__name__ = "Word"
     assert Grown(text="a").id == before
     assert Grown(text="a", language="de").id != before
+
+
+SETS = """
+from typing import Any
+from pydantic import BaseModel
+from synthkd.data import row
+from synthkd.record import Demonstration, Instruction
+class Inner(BaseModel, frozen=True):
+    words: frozenset[str]
+class Tagged(Instruction):
+    tags: set[str]
+    groups: frozenset[frozenset[str]]
+    inner: list[Inner]
+    by_name: dict[str, set[str]]
+    anything: Any
+words = {f"tag {i}" for i in range(20)}
+record = Tagged(
+    prompt="a", tags=words, groups=frozenset({frozenset(words), frozenset({"x", "y", "z"})}),
+    inner=[Inner(words=frozenset(words))], by_name={"n": words}, anything=[words],
+)
+made = Demonstration(prompt="a", completion="b", meta=record.carried())
+print(record.id, made.id, list(record.variables()["tags"]), len(record.variables()["groups"]), row(record)["tags"])
+"""
+
+
+def test_a_set_s_order_is_no_part_of_an_id_nor_of_what_is_made_of_the_record() -> None:
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", SETS],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(said) == 1
+
+
+def test_an_id_stays_what_it_was_in_the_runs_that_people_have() -> None:
+    class Open(Record):
+        anything: Any
+
+    content = Open(anything={"b": [1, {"a": (2, 3)}], "a": {7}})
+    assert content.id == Open(anything={"a": [7], "b": [1, {"a": [2, 3]}]}).id
+    assert content.id == "f78ac20e5a1ab0c1f618"
+    assert Sum(prompt="1 + 1", gold=2, meta={"topic": "sums"}).id == "4768908dbf1c9b9b9b75"
 
 
 def test_a_record_cannot_be_changed_and_takes_no_unknown_field() -> None:

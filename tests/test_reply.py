@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from typing import Any, Literal
 
 import pytest
@@ -216,6 +217,74 @@ def test_a_mended_reply_is_validated_by_the_rules_for_json() -> None:
         kind: Literal["a", "b"]
 
     assert structured('{"pair": [1, 2], "kind": "a",}', Strict).pair == (1, 2)
+
+
+# Of several values, the answer is read.
+
+brackets = st.lists(
+    st.sampled_from(["As in [1],", "a set {a, b}", "{see {x}}", "f(x) = {", "[sic]", "an empty {}", "]", "it's", "{"])
+    | st.builds(json.dumps, st.dictionaries(st.sampled_from(["a", "b"]), st.integers(0, 3))),
+    max_size=4,
+).map(" ".join)
+
+
+@steady(150)
+@given(plans, layouts, brackets, brackets)
+def test_a_fenced_reply_is_found_among_brackets_in_prose(
+    plan: Plan, layout: dict[str, Any], before: str, after: str
+) -> None:
+    assert structured(f"{before}\n```json\n{dumped(plan, layout)}\n```\n{after.replace('{', '(')}", Plan) == plan
+
+
+whole = st.lists(st.sampled_from(["As in [1],", "{a, b}", "{}", "[sic]", "]", '{"a": 1}', "it's"]), max_size=4).map(
+    " ".join
+)
+
+
+@steady(150)
+@given(plans, layouts, whole, whole)
+def test_the_value_that_satisfies_the_model_is_found_among_others_in_prose(
+    plan: Plan, layout: dict[str, Any], before: str, after: str
+) -> None:
+    assert structured(f"{before}\n{dumped(plan, layout)}\n{after}", Plan) == plan
+
+
+@steady(80)
+@given(plans, plans, layouts)
+def test_the_last_of_several_valid_values_is_the_answer_and_a_fenced_one_goes_before_one_in_prose(
+    draft: Plan, final: Plan, layout: dict[str, Any]
+) -> None:
+    one, other = dumped(draft, layout), dumped(final, layout)
+    assert structured(f"At first {one}, or rather {other}. Good.", Plan) == final
+    assert structured(f"```json\n{one}\n```\nor rather\n```json\n{other}\n```", Plan) == final
+    assert structured(f"```json\n{other}\n```\nAt first I had {one}.", Plan) == final
+
+
+@steady(30)
+@given(plans, plans, layouts)
+def test_a_draft_does_not_pass_for_the_answer_that_was_cut_behind_it(
+    draft: Plan, final: Plan, layout: dict[str, Any]
+) -> None:
+    one, other = dumped(draft, layout), dumped(final, layout)
+    for end in range(1, len(other), 3):
+        for text in (f"At first {one}, or rather {other[:end]}", f"```json\n{one}\n```\nNo:\n```json\n{other[:end]}"):
+            with pytest.raises(Truncated):
+                structured(text, Plan)
+
+
+def test_an_empty_object_in_prose_is_not_taken_for_the_answer_by_a_model_of_defaults() -> None:
+    class Lax(BaseModel):
+        score: int = 0
+
+    assert structured('{"score": 5} and not {}, as {x} was', Lax).score == 5
+
+
+def test_a_text_full_of_brackets_is_read_in_no_time() -> None:
+    began = time.monotonic()
+    for text in ("{a " * 20_000, "[1] {a: b, c} " * 5_000, "```\n{a\n```\n" * 3_000):
+        with pytest.raises(RecordError):
+            structured(text, Verdict)
+    assert time.monotonic() - began < 10
 
 
 # What was cut is never read.

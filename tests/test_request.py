@@ -30,7 +30,7 @@ ASKED = Request((Message("system", "Be brief."), Message("user", "What is 2 + 2?
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 samplings = st.builds(
     Sampling,
-    temperature=st.none() | st.sampled_from([0.0, 0.7]),
+    temperature=st.none() | st.sampled_from([0.0, 0.7, 1.0, 1]),
     top_p=st.none() | st.just(0.9),
     max_tokens=st.none() | st.integers(1, 3),
     stop=st.lists(texts, max_size=2).map(tuple),
@@ -84,6 +84,21 @@ def test_limits_of_the_endpoint_are_no_part_of_a_teacher_s_identity() -> None:
 
 def test_a_key_stays_what_it_was_in_the_journals_that_people_have() -> None:
     assert ASKED.key("teacher", 3).hex() == "5d5bd2182aff64cc3bb21edda3e23a2c"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Sampling(temperature=1), Sampling(temperature=1.0)),
+        (Sampling(temperature=0, top_p=1), Sampling(temperature=-0.0, top_p=1.0)),
+        (Sampling(presence_penalty=2, frequency_penalty=-1), Sampling(presence_penalty=2.0, frequency_penalty=-1.0)),
+        (Sampling(max_tokens=100, seed=1), Sampling(max_tokens=100.0, seed=True)),  # type: ignore[arg-type]
+    ],
+)
+def test_equal_samplings_have_equal_keys_however_their_numbers_are_written(one: Sampling, other: Sampling) -> None:
+    assert one == other
+    assert replace(ASKED, sampling=one).key("t") == replace(ASKED, sampling=other).key("t")
+    assert b"1.0" in Sampling(temperature=1).canonical()
 
 
 def test_editing_a_template_changes_the_key_of_what_it_renders(tmp_path: Any) -> None:

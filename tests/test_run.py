@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow.parquet import read_table
 
 from synthkd.ask import Ask
 from synthkd.errors import (
@@ -30,8 +31,10 @@ from synthkd.errors import (
 )
 from synthkd.prompt import Prompt
 from synthkd.record import Demonstration, Instruction, Record
-from synthkd.request import Completion, Limits, Request
+from synthkd.report import read_report
+from synthkd.request import Completion, Limits, Message, Request, Sampling
 from synthkd.run import Run
+from synthkd.strategies import Sample, SelfConsistency
 from synthkd.testing import FunctionTeacher
 
 ANSWER = Prompt("labeling/answer", str)
@@ -47,6 +50,11 @@ def asked(request: Request[Any]) -> str:
 
 async def answer(record: Instruction, ask: Ask) -> list[Demonstration]:
     return [Demonstration(prompt=record.prompt, completion=await ask(ANSWER.fill(record)))]
+
+
+async def judged(record: Record, ask: Ask) -> list[Record]:
+    await ask(Request((Message("user", "fine?"),), str))
+    return [Demonstration(prompt="x", completion=record.id)]
 
 
 async def passing(record: Record, ask: Ask) -> list[Record]:
@@ -700,6 +708,23 @@ def test_a_folder_is_one_run_s_at_a_time(open_run: Open) -> None:
     open_run()
 
 
+def test_who_opened_the_lock_before_it_was_given_back_holds_the_folder_alone(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    first = Run(tmp_path, quiet=True)
+    with open(tmp_path / "run.lock", "r+b") as second:  # another process, between opening and locking
+        first.close()
+        fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(RunLocked):
+            Run(tmp_path, quiet=True)
+    Run(tmp_path, quiet=True).close()
+
+
+def test_a_lock_file_that_was_left_behind_keeps_nobody_out(tmp_path: Path) -> None:
+    (tmp_path / "run.lock").write_text("12345\n")
+    for _ in range(2):
+        Run(tmp_path, quiet=True).close()
+
+
 def test_a_damaged_folder_is_refused_and_not_left_locked(open_run: Open, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.db").write_bytes(b"no database at all, but longer than a header of one hundred bytes " * 9)
@@ -747,3 +772,85 @@ def test_a_run_describes_itself_and_reports_what_became_of_it(open_run: Open, tm
     assert (stage["records_in"], stage["records_out"], stage["rejected"]) == (3, 2, {"empty reply": 1})
     assert [(call["teacher"], call["completions"]) for call in report["calls"]] == [("model", 3)]
     assert report["this_process"] == {"calls": 3, "replayed": 0, "retries": 1, "repairs": 0}
+
+
+HALF = "a\ud83d b"
+
+
+def test_a_record_with_half_a_character_is_rejected_with_field_and_cure_and_the_others_go_on(open_run: Open) -> None:
+    run = open_run(FunctionTeacher(asked))
+    given = [Instruction(prompt="a"), Instruction(prompt=HALF), Instruction(prompt="b", meta={"tags": ["x", HALF]})]
+    stage = run.map(answer, given)
+    assert [row.completion for row in stage] == ["a"]
+    first, second = stage.rejects
+    assert (first.reason, second.reason) == ("unreadable text", "unreadable text")
+    assert "Instruction.prompt, character 2" in first.detail
+    assert "Instruction.meta.tags[1], character 2" in second.detail
+    assert "text.encode(" in first.detail
+    assert first.body["prompt"] == "a\ufffd b"
+    assert run.filter(lambda records: (None for _ in records), given).ledger.rejected == {"unreadable text": 2}
+
+
+def test_half_a_character_in_what_a_strategy_makes_or_says_or_asks_rejects_its_record(open_run: Open) -> None:
+    async def careless(record: Instruction, ask: Ask) -> list[Demonstration]:
+        if record.prompt == "asks":
+            await ask(Request((Message("user", HALF),), str))
+        if record.prompt == "says":
+            raise RecordError(f"no {HALF}", reason=HALF)
+        return [Demonstration(prompt="x", completion="fine"), Demonstration(prompt="y", completion=HALF)]
+
+    stage = open_run(FunctionTeacher(asked)).map(careless, seeds(["makes", "says", "asks"]))
+    found = {reject.body["prompt"]: (reject.reason, reject.detail) for reject in stage.rejects}
+    assert len(stage) == 0
+    assert found["says"] == ("a\ufffd b", "no a\ufffd b")
+    assert "Demonstration.completion, character 2" in found["makes"][1]
+    assert "message[0], character 2" in found["asks"][1]
+
+
+def test_half_a_character_in_a_reply_becomes_a_mark_and_a_replay_finds_the_same(open_run: Open) -> None:
+    said = Completion(HALF, HALF, "stop", tool_calls=({"name": HALF},), logprobs=({"token": HALF, "logprob": -1.0},))
+    seen: list[Completion] = []
+
+    async def looking(record: Instruction, ask: Ask) -> list[Record]:
+        reply = await ask.reply(ANSWER.fill(record))
+        seen.append(reply.completion)
+        return [Demonstration(prompt="x", completion=reply.value, reasoning=reply.reasoning)]
+
+    teacher = FunctionTeacher(lambda _: said)
+    for _ in range(2):
+        run = open_run(teacher)
+        [row] = run.map(looking, seeds(["q"]))
+        assert row.completion == row.reasoning == "a\ufffd b"
+        run.close()
+    assert len(teacher.calls) == 1
+    assert seen[0] == seen[1]
+    assert seen[0].tool_calls == ({"name": "a\ufffd b"},)
+
+
+def test_two_halves_that_belong_together_become_the_character(open_run: Open) -> None:
+    [row] = open_run(FunctionTeacher(lambda _: "so \ud83d\ude00")).map(answer, seeds(["q"]))
+    assert row.completion == "so \U0001f600"
+
+
+def test_records_of_another_run_keep_their_own_provenance(open_run: Open, tmp_path: Path) -> None:
+    first = open_run(FunctionTeacher(asked, identity="first"), "first")
+    first.map(answer, seeds(["x"]))  # so that numbers differ between the two
+    drafts = first.map(Sample(1, sampling=Sampling(temperature=0.5)), seeds(["a", "b"]))
+    second = open_run(FunctionTeacher(asked, identity="second"), "second")
+    second.map(answer, seeds(["other"]))
+    kept = second.filter(lambda records: (None for _ in records), drafts)
+    voted = second.map(SelfConsistency(str), kept)
+    passed = second.map(passing, drafts)
+    again = second.map(judged, drafts)
+    for stage, teachers in ((kept, {"first"}), (voted, {"first"}), (passed, {"first"}), (again, {"first; second"})):
+        [file] = second.save(stage, tmp_path / stage.name).rglob("*.parquet")
+        rows = read_table(file).to_pylist()
+        assert {row["teacher"] for row in rows} == teachers, stage.name
+        assert all("labeling/answer" in row["prompt_template"] and "0.5" in row["sampling"] for row in rows)
+    assert {call.teacher for call in read_report(second.folder).calls} == {"second"}
+
+
+def test_a_stage_is_saved_by_the_run_that_made_it(open_run: Open) -> None:
+    stage = open_run(FunctionTeacher(asked), "first").map(answer, seeds(["a"]))
+    with pytest.raises(ConfigError, match=r"'answer' belongs to the run in .*first.*map or filter it here"):
+        open_run(FunctionTeacher(asked), "second").save(stage)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from synthkd.errors import ConfigError
+from synthkd.teachers.endpoint import public_value, without_secrets
 
 
 def pairs(texts: Sequence[str] | None, option: str, example: str) -> dict[str, str]:
@@ -18,8 +19,10 @@ def pairs(texts: Sequence[str] | None, option: str, example: str) -> dict[str, s
         name, equals, value = text.partition("=")
         name = name.strip()
         if not equals or not name:
-            raise ConfigError(f"{option} {text}: expected {option} NAME=VALUE, such as {option} {example}.")
+            shown = without_secrets(text)
+            raise ConfigError(f"{option} {shown}: expected {option} NAME=VALUE, such as {option} {example}.")
         if name in found:
-            raise ConfigError(f"{option} {text}: {name!r} is given twice, before as {found[name]!r}. Give it once.")
+            shown, before = public_value(name, value), public_value(name, found[name])
+            raise ConfigError(f"{option} {name}={shown}: {name!r} is given twice, before as {before!r}. Give it once.")
         found[name] = value
     return found

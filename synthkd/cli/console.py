@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 
 import typer
 
@@ -25,6 +26,13 @@ def say(text: str = "") -> None:
 def remark(text: str) -> None:
     """A line beside it, on standard error."""
     typer.echo(clean(text), err=True)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Nothing that is printed reaches standard output meanwhile; standard error stays."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 def complain(error: BaseException) -> None:

@@ -155,8 +155,9 @@ def _try(spec: str) -> None:
     import asyncio
 
     from synthkd.teachers import teacher_from
+    from synthkd.teachers.endpoint import without_secrets
 
-    console.say(f"asking   {console.short(_public(spec))}")
+    console.say(f"asking   {console.short(without_secrets(spec))}")
     began = time.monotonic()
     try:
         teacher = teacher_from(spec)
@@ -193,8 +194,3 @@ async def _one_answer(teacher: Teacher) -> Completion:
     if not found:
         raise TeacherError(f"{teacher.identity} answered without any choice.")
     return found[0]
-
-
-def _public(spec: str) -> str:
-    """The specification without what stands before an @ in its URL."""
-    return re.sub(r"(https?://)[^/@]*@", r"\1", spec)

@@ -38,7 +38,9 @@ Options = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option(metavar="FOLDER", help="The run's folder. [default: runs/NAME OF THE FILE]")]
 Seed = Annotated[int, typer.Option(metavar="N", help="What every random choice derives from.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Say nothing but errors; the pipeline's own output is left out too.")
+]
 MaxCost = Annotated[
     float | None,
     typer.Option(metavar="USD", help="Stop, resumable, before the folder has cost more than so many US $."),

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from synthkd.cli.arguments import pairs
 from synthkd.errors import ConfigError
+from synthkd.teachers.endpoint import public_value
 
 if TYPE_CHECKING:
     from synthkd.request import Teacher
@@ -117,9 +118,10 @@ class Pipeline:
         given = {name: (text, f"--{name} {text}") for name, text in named.items() if text is not None}
         for name, text in pairs(texts, "-p", "rounds=3").items():
             name = name.replace("-", "_")
+            written = f"-p {name}={public_value(name, text)}"
             if name in given:
-                raise ConfigError(f"-p {name}={text}: {name} is given twice, also as {given[name][1]}. Give it once.")
-            given[name] = (text, f"-p {name}={text}")
+                raise ConfigError(f"{written}: {name} is given twice, also as {given[name][1]}. Give it once.")
+            given[name] = (text, written)
         values = {name: self._value(name, text, written) for name, (text, written) in given.items()}
         missing = [parameter for parameter in self.parameters if parameter.required and parameter.name not in values]
         if missing:
@@ -129,11 +131,15 @@ class Pipeline:
         return values
 
     def described(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The options with the defaults of those that are not given, as plain values for the run's description."""
+        """The options with the defaults of those that are not given, as plain values for the run's description.
+
+        No key is among them: the description is a file.
+        """
         from pydantic_core import to_jsonable_python
 
         every = {parameter.name: options.get(parameter.name, parameter.default) for parameter in self.parameters}
-        return {name: to_jsonable_python(value, fallback=repr) for name, value in every.items()}
+        plain = {name: to_jsonable_python(value, fallback=repr) for name, value in every.items()}
+        return {name: public_value(name, value) if isinstance(value, str) else value for name, value in plain.items()}
 
     def _value(self, name: str, text: str, written: str) -> Any:
         parameter = self._known.get(name)
@@ -145,7 +151,8 @@ class Pipeline:
             return parameter.value(text)
         except ValueError as error:
             why = f" ({error.errors()[0]['msg']})" if hasattr(error, "errors") else ""
-            raise ConfigError(f"{written}: {text!r} is no {parameter.kind}{why}. {self._takes()}") from None
+            shown = public_value(name, text)
+            raise ConfigError(f"{written}: {shown!r} is no {parameter.kind}{why}. {self._takes()}") from None
 
     def _takes(self) -> str:
         if not self.parameters:

@@ -5,9 +5,11 @@ The same command again resumes: a run's folder holds every call that was paid fo
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from synthkd.cli import console
+from synthkd.cli.console import silent
 from synthkd.cli.options import (
     File,
     InFlight,
@@ -63,6 +65,10 @@ def run(
       synthkd run mine.py --teacher openai:gpt-4.1-mini --seeds seeds.jsonl -p rounds=3 --max-cost 5
       synthkd run mine.py --teacher openai:Qwen/Qwen3-8B@http://127.0.0.1:8000/v1 --out runs/qwen
 
+    With --quiet nothing goes to standard output, what the pipeline itself prints included: its results are in the
+    run's folder, and `synthkd report FOLDER` tells what became of it. Only errors, and what the pipeline's libraries
+    write there, go to standard error.
+
     Keys are read from the environment: OPENAI_API_KEY for OpenAI, SYNTHKD_API_KEY for any other URL.
     """
     wanted = asked(
@@ -78,7 +84,7 @@ def run(
         quiet=quiet,
         limits={"max_cost": max_cost, "max_calls": max_calls, "max_tokens": max_tokens},
     )
-    with wanted.opened() as the_run:
+    with wanted.opened() as the_run, silent() if quiet else nullcontext():
         wanted.pipeline.function(the_run, **wanted.options)
     if not quiet:
         _summary(wanted.folder)

@@ -15,7 +15,7 @@ import orjson
 from pydantic import TypeAdapter
 
 from synthkd.errors import ConfigError
-from synthkd.record import Candidates, Demonstration, Preference, Prompted, Record
+from synthkd.record import Candidates, Demonstration, Preference, Prompted, Record, plain
 
 Reasoning = Literal["column", "think", "inline"]
 
@@ -106,7 +106,7 @@ def _fields(record: Record, done: frozenset[str]) -> dict[str, Any]:
     answered = done if isinstance(record, (Demonstration, Candidates)) else done - {"reasoning", "reasonings"}
     nested = _nested(type(record))
     left = [name for name in nested if name not in answered]
-    values = record.model_dump(mode="json", include=set(left))
+    values = plain(record, include=set(left))
     return {
         f"{name}_" if name in COLUMNS_OF_LINEAGE else name: _json(value)
         if nested[name] and value is not None

@@ -19,6 +19,7 @@ from synthkd.data.columns import COLUMNS_OF_LINEAGE
 from synthkd.data.sources import short
 from synthkd.errors import ConfigError, DataError
 from synthkd.record import Prompted, Record
+from synthkd.text import ADVICE, half_character
 
 R = TypeVar("R", bound=Record)
 
@@ -62,6 +63,8 @@ class Shape(Generic[R]):
         for name, field in self.kind.model_fields.items():
             if field.is_required() and name not in values:
                 raise DataError(self._missing(name, row, place))
+        if where := half_character(values):
+            raise DataError(f"{place}: {where}, {ADVICE}.")
         try:
             return self.kind.model_validate(values)
         except ValidationError as error:

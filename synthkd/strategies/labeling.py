@@ -14,7 +14,7 @@ from synthkd.errors import ConfigError, RecordError
 from synthkd.prompt import Prompt
 from synthkd.record import Candidates, Demonstration, Instruction
 from synthkd.request import Policy, Sampling
-from synthkd.verify.answers import final_answer
+from synthkd.verify.answers import final_answer, value
 
 
 class Reasoned(BaseModel):
@@ -128,6 +128,9 @@ class Sample:
 class SelfConsistency:
     """The answer on which most candidates agree, with the share of votes as its weight; asks no teacher.
 
+    Votes are counted by value: `7`, `7.0` and `$7` are one answer, and so are `1,000` and `1000`, or `Paris` and
+    `paris` (see `verify.exact`). Of the candidates that gave the winning answer, the first one is kept.
+
     Args:
         answer_of: the final answer in a completion, or None where there is none.
         least: share of all candidates, 0 to 1, that must agree; fewer reject the record.
@@ -140,16 +143,19 @@ class SelfConsistency:
 
     async def __call__(self, record: Candidates, ask: Ask) -> Sequence[Demonstration]:
         answers = [self.answer_of(completion) for completion in record.completions]
-        votes = Counter(answer for answer in answers if answer is not None)
+        values = [None if answer is None else value(answer) for answer in answers]
+        votes = Counter(one for one in values if one is not None)
         if not votes:
             raise RecordError(f"none of {len(answers)} candidates holds a final answer", reason="no final answer")
         (winner, count), *others = votes.most_common()
+        chosen = values.index(winner)
         if others and others[0][1] == count:
-            raise RecordError(f"{winner!r} and {others[0][0]!r} have {count} votes each", reason="no majority")
+            rival = answers[values.index(others[0][0])]
+            raise RecordError(f"{answers[chosen]!r} and {rival!r} have {count} votes each", reason="no majority")
         share = count / len(answers)
         if share < self.least:
-            raise RecordError(f"{winner!r} has {share:.0%} of the votes, wanted {self.least:.0%}", reason="no majority")
-        chosen = answers.index(winner)
+            said = f"{answers[chosen]!r} has {share:.0%} of the votes, wanted {self.least:.0%}"
+            raise RecordError(said, reason="no majority")
         return [
             Demonstration(
                 parents=(record.id,),

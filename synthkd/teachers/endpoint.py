@@ -7,8 +7,9 @@ environment goes to the provider it belongs to and to no other URL.
 from __future__ import annotations
 
 import os
+import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
@@ -17,6 +18,18 @@ from synthkd.errors import ConfigError
 OPENAI_URL = "https://api.openai.com/v1"
 _SHORTEST = 6
 """Characters from which on a header's or a query's value may be a secret; shorter ones would blot out plain words."""
+
+_URL = re.compile(r"https?://.*?(?=,\s*(?:openai|openai-batch|local):|\Z)", re.DOTALL | re.IGNORECASE)
+"""A URL in a specification: it goes on to the next member of a pool, for a password may hold anything else."""
+_SECRET_NAME = re.compile(
+    r"(?:[\w.-]*[-_.])?(?:(?:api|access)?key|token|secret|password|passwd|pw|credentials?)", re.IGNORECASE
+)
+"""What keys are called: `api_key`, `--token`; not `max_tokens`."""
+_SECRET_VALUE = re.compile(
+    r"\b(?:(?:sk|pk|rk|xai|glpat|xox[a-z])-|(?:hf|gsk|gh[pousr])_|AKIA|AIza|eyJ|(?:Bearer|Basic)\s+)[\w.+/=-]{12,}"
+)
+_KEYS = ("OPENAI_API_KEY", "SYNTHKD_API_KEY", "HF_TOKEN")
+_GONE = "[secret]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +48,7 @@ class Endpoint:
     def clean(self, text: str) -> str:
         """A text without the secrets. Clean before you cut: half a key is a secret too."""
         for secret in self.secrets:
-            text = text.replace(secret, "[secret]")
+            text = text.replace(secret, _GONE)
         return text
 
 
@@ -93,6 +106,38 @@ def without_credentials(url: str) -> str:
         return _public(urlsplit(url))
     except ValueError:
         return "a URL that cannot be read"
+
+
+def without_secrets(text: str) -> str:
+    """A specification or another text of the command line as a message may show it.
+
+    URLs lose their credentials, and what looks like a key, or stands in the environment as one, is blotted out.
+    """
+    text = _URL.sub(lambda url: without_credentials(url[0]), text)
+    for key in filter(None, (os.environ.get(name, "").strip() for name in _KEYS)):
+        text = text.replace(key, _GONE)
+    return _SECRET_VALUE.sub(_GONE, text)
+
+
+def public_value(name: str, value: str) -> str:
+    """A parameter's value as a message or a file may show it: nothing of it, where the name is one that keys have."""
+    return _GONE if _SECRET_NAME.fullmatch(name) else without_secrets(value)
+
+
+def public_arguments(arguments: Sequence[str]) -> list[str]:
+    """A command line as a message may show it; `--api-key VALUE` and `api_key=VALUE` lose the value."""
+    shown = []
+    before = ""
+    for word in arguments:
+        name, equals, _ = word.partition("=")
+        if before.startswith("-") and _SECRET_NAME.fullmatch(before) and not word.startswith("-"):
+            shown.append(_GONE)
+        elif equals and _SECRET_NAME.fullmatch(name):
+            shown.append(f"{name}={_GONE}")
+        else:
+            shown.append(without_secrets(word))
+        before = word
+    return shown
 
 
 def _key_name(name: str, from_environment: bool) -> str:

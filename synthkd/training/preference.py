@@ -15,7 +15,7 @@ from synthkd.errors import ConfigError
 from synthkd.training.fitting import Settings, arguments, finish, modest, quiet_libraries
 from synthkd.training.formats import PREFERENCES, Data, Rows, fitting, load
 from synthkd.training.output import Output
-from synthkd.training.students import Student, StudentLike, lora_config, open_student
+from synthkd.training.students import Student, StudentLike, check_student, lora_config, open_student
 from synthkd.training.trainers import dpo_trainer
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def dpo(
     rate = learning_rate if learning_rate is not None else 1e-5 if lora else 1e-6
     settings = Settings(epochs, max_steps, rate, batch_size, accumulate, max_length, seed, device)
     settings.check()
+    check_student(student)
     rows = load(dataset, PREFERENCES)
     adapters = lora_config(lora)
     with Output(out) as output, quiet_libraries():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from synthkd.training.fitting import Settings, arguments, finish, modest, quiet_libraries
 from synthkd.training.formats import DEMONSTRATIONS, Data, Rows, fitting, load, weights
 from synthkd.training.output import Output
-from synthkd.training.students import Student, StudentLike, lora_config, open_student
+from synthkd.training.students import Student, StudentLike, check_student, lora_config, open_student
 from synthkd.training.trainers import WeightedCollator, sft_trainer, weighted_sft_trainer
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def sft(
     rate = learning_rate if learning_rate is not None else 2e-4 if lora else 2e-5
     settings = Settings(epochs, max_steps, rate, batch_size, accumulate, max_length, seed, device)
     settings.check()
+    check_student(student)
     rows = load(dataset, DEMONSTRATIONS)
     adapters = lora_config(lora)
     with Output(out) as output, quiet_libraries():

@@ -6,6 +6,7 @@ Invariant: what marks the end of the assistant's turn in training also ends a re
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -28,6 +29,11 @@ PLAIN_TEMPLATE = (
     "{%- if add_generation_prompt -%}{{- '\\n\\n### Assistant:\\n' -}}{%- endif -%}"
 )
 """For base models without a chat template: a heading for each turn, and the end-of-text token after the assistant's."""
+
+
+_HUB_ID = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
+_MODEL = ("config.json", "params.json", "adapter_config.json")
+"""Files of which a model's folder has at least one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +71,41 @@ def open_student(student: StudentLike, chat_template: str | None, device: str | 
             tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
             model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or torch.float32, local_files_only=local)
         except Exception as error:  # transformers raises what the file system, the Hub or the checkpoint gave it
-            raise ConfigError(f"the student {name} could not be loaded: {error}") from error
+            where = "" if local else " There is no such folder here, so it was looked for on the Hub."
+            raise ConfigError(f"the student {name} could not be loaded: {error}{where}") from error
     if device is not None:
         model.to(device)
     _see_to_template(tokenizer, chat_template, name)
     _see_to_stop(model, tokenizer, name)
     context = int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
     return Student(model, tokenizer, name, context)
+
+
+def check_student(student: StudentLike) -> None:
+    """Refuse a folder that is not there, before anything is read or made for it.
+
+    A text of the form `name` or `owner/name` may be an id on the Hub, unless the folder `owner` is there.
+
+    Raises:
+        ConfigError: it is the path of no folder with a model.
+    """
+    if isinstance(student, tuple):
+        return
+    name, path = str(student), Path(student).expanduser()
+    if path.is_dir():
+        if not any((path / file).is_file() for file in _MODEL):
+            raise ConfigError(
+                f"the student {name} is a folder without a model: it holds no {_MODEL[0]}. Expected what training or "
+                "`save_pretrained` wrote. If it was moved or is still being written, give the folder that holds it."
+            )
+        return
+    is_id = isinstance(student, str) and _HUB_ID.fullmatch(name) is not None
+    if path.exists() or not is_id or ("/" in name and path.parent.is_dir()):
+        what = "is a file" if path.exists() else "does not exist"
+        raise ConfigError(
+            f"the student {name} {what} (looked from {Path.cwd()}). Expected a folder with a model, such as an earlier "
+            "training has made, or an id on the Hub such as Qwen/Qwen3-0.6B. Check the path."
+        )
 
 
 def _see_to_template(tokenizer: Any, chosen: str | None, name: str) -> None:

@@ -55,12 +55,16 @@ def exact(answer: str, gold: str) -> bool:
 
     Of numbers, thousands' commas, currency, percent signs, units ("5 km", `5\text{ cm}`: not compared, only left out)
     and trailing zeros do not count, and fractions have their value (`\frac{1}{2}`, `1/2`, `0.5`). Of words, letter case
-    and white space do not count.
+    and white space do not count. A `\boxed{}` around either is left out.
     """
-    ours, theirs = number(answer), number(gold)
-    if ours is not None or theirs is not None:
-        return ours == theirs
-    return _words(answer) == _words(gold)
+    return value(answer) == value(gold)
+
+
+def value(answer: str) -> Fraction | str:
+    r"""What `exact` compares: a number, or else words; `7`, `7.0`, `$7`, "7 km" and `\boxed{7}` have one value."""
+    plain = _unboxed(answer)
+    found = number(plain)
+    return _words(plain) if found is None else found
 
 
 def matches(answer: str, gold: str) -> bool:
@@ -153,6 +157,16 @@ def _boxed(text: str) -> Iterator[tuple[int, int, int, bool]]:
             open_braces.append(None)
         elif token.endswith("{") and len(token) > 2:
             open_braces.append((match.start(), match.end()))
+
+
+def _unboxed(text: str) -> str:
+    r"""What is in the `\boxed{}` that is the whole text; any other text as it is."""
+    bare = _bare(text)
+    if bare.startswith(("\\boxed", "\\fbox")):
+        for start, begin, end, _ in _boxed(bare):
+            if start == 0 and end + 1 == len(bare):
+                return bare[begin:end]
+    return text
 
 
 def _sentence(rest: str) -> str:

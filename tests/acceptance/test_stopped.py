@@ -31,7 +31,7 @@ Start = Callable[..., subprocess.Popen[str]]
 PROGRAM = Path(__file__).with_name("program.py")
 WIDTH = 6
 KILLS = int(os.environ.get("SYNTHKD_TEST_KILLS", "20"))
-RECORDS = 3 * KILLS
+RECORDS = 6 * KILLS
 
 
 @pytest.fixture

@@ -41,9 +41,21 @@ def test_the_same_command_again_asks_only_what_is_owed(serve: Serve) -> None:
     assert len(server.calls) == 5
 
 
-def test_quiet_says_nothing(serve: Serve) -> None:
-    result = cli("run", written("mine.py", ANSWERING), "--teacher", f"openai:m@{serve().url}", "--quiet")
-    assert (result.exit_code, result.output) == (0, "")
+def test_quiet_says_nothing_also_where_the_pipeline_prints(serve: Serve) -> None:
+    printing = "    from rich.console import Console\n    print('mine')\n    Console().print('mine too')\n"
+    command = ("run", written("mine.py", ANSWERING + printing), "--teacher", f"openai:m@{serve().url}")
+    loud = cli(*command)
+    assert "mine\nmine too\n" in loud.stdout
+    quiet = cli(*command, "--quiet")
+    assert (quiet.exit_code, quiet.output) == (0, "")
+    assert "With --quiet nothing goes to standard output" in cli("run", "--help").stdout
+
+
+def test_a_quiet_pipeline_that_fails_is_still_heard() -> None:
+    path = written("mine.py", "def pipeline(run):\n    print(run.quiet)\n    1 / 0\n")
+    result = cli("run", path, "--quiet")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "ZeroDivisionError" in result.stderr
 
 
 def test_the_command_line_s_teachers_go_before_the_file_s(serve: Serve) -> None:
@@ -111,6 +123,19 @@ def test_a_run_that_must_stop_says_why_and_how_to_resume_and_never_the_key(
     assert f"Resume with: synthkd run mine.py --teacher openai:m@{server.url} -p n=1" in err
     assert "Traceback" not in err
     assert "sk-secret-1" not in out + err
+
+
+def test_how_to_resume_repeats_no_password_and_no_key_and_no_file_has_them(serve: Serve) -> None:
+    server = serve(lambda call: Served(status=401, error="no"))
+    path = written("mine.py", ANSWERING.replace("n: int = 3", "n: int = 3, api_key: str = ''"))
+    url = server.url.replace("http://", "http://me:pw-secret@") + "?key=query-secret"
+    process = started("run", path, "--teacher", f"openai:m@{url}", "-p", "api_key=key-secret", "-p", "n=1")
+    code, out, err = ended(process)
+    assert code == 1
+    assert f"Resume with: synthkd run mine.py --teacher openai:m@{server.url} -p 'api_key=[secret]' -p n=1" in err
+    assert "credentials" in err
+    assert "-secret" not in out + err
+    assert all(b"-secret" not in file.read_bytes() for file in Path("runs/mine").rglob("*") if file.is_file())
 
 
 def test_a_bug_shows_the_user_s_own_frames_and_no_values() -> None:

@@ -70,6 +70,24 @@ def test_what_is_left_out_is_an_error_that_names_it() -> None:
     assert "--student" in result.stderr
 
 
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+@pytest.mark.parametrize(
+    "student", ["students/missing", "./missing", "../a/b/c", "/nowhere/student", "a file", "empty"]
+)
+def test_a_student_that_is_not_there_is_a_sentence_and_no_question_to_the_hub(method: str, student: str) -> None:
+    Path("students").mkdir()
+    Path("empty").mkdir()
+    Path("a file").write_text("x")
+    write([row(Demonstration(prompt="a", completion="b"))], "told", "# told")
+    result = cli("train", method, "told", "--student", student, "--out", "out")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"the student {student} " in result.stderr
+    assert "Expected" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not any(word in result.stderr for word in ("Traceback", "huggingface.co", "repo_id"))
+    assert not Path("out").exists()
+
+
 @pytest.mark.train
 def test_a_student_is_trained_from_the_command_line() -> None:
     from tiny_models import save_model

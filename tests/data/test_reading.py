@@ -169,3 +169,13 @@ def test_csv_written_by_the_standard_library_is_read(tmp_path: Path) -> None:
         writer.writeheader()
         writer.writerows(ROWS)
     assert list(data.read(tmp_path / "a.csv", Demonstration)) == [Demonstration(**row) for row in ROWS]
+
+
+def test_half_a_character_is_said_with_its_place_and_its_cure(tmp_path: Path) -> None:
+    rows = [{"prompt": "a"}, {"prompt": "b", "meta": {"topic": ["\ude00"]}}]
+    with pytest.raises(DataError, match=r"row 2: meta\.topic\[0\], character 1, holds half.*text\.encode"):
+        data.read(rows, Instruction)
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"prompt": "a"}\n{"prompt": "b\\ud83d"}\n')
+    with pytest.raises(DataError, match="line 2"):
+        data.read(file, Instruction)

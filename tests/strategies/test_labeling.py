@@ -173,6 +173,29 @@ def test_the_answer_with_most_votes_wins_and_its_share_is_its_weight(start: Star
     assert (row.completion, row.weight, row.meta) == ("so 4", 0.5, {"gold": "4"})
 
 
+@pytest.mark.parametrize(
+    ("completions", "chosen"),
+    [
+        (["so 5", "so 7.0", "thus 7"], "so 7.0"),
+        (["so 5", "so $7", "thus 7."], "so $7"),
+        (["so 1000", "so 2,000", "so 1,000", "so 1001"], "so 1000"),
+        (["so 5", r"so \boxed{7}", "thus 7"], r"so \boxed{7}"),
+        (["so 5", r"so \frac{1}{2}", "thus 0.50"], r"so \frac{1}{2}"),
+        (["Rome", "paris", "Paris"], "paris"),
+    ],
+)
+def test_votes_are_for_a_value_and_not_for_its_spelling(start: Start, completions: list[str], chosen: str) -> None:
+    row = agreed(start, completions)
+    assert (row.completion, row.weight) == (chosen, pytest.approx(2 / len(completions)))
+
+
+def test_units_and_white_space_split_no_votes(start: Start) -> None:
+    said = ["The answer is 7 apples.", "#### 7", "Answer: 8", "The answer is  New   York", "Answer: new york"]
+    for completions, chosen in ((said[:3], said[0]), ([*said[3:], said[2]], said[3])):
+        record = Candidates(prompt="?", completions=tuple(completions))
+        assert start().map(SelfConsistency(), [record])[0].completion == chosen
+
+
 def test_the_reasoning_of_the_chosen_completion_comes_along(start: Start) -> None:
     record = Candidates(prompt="?", completions=("so 5", "so 4", "thus 4"), reasonings=("a", "b", None))
     assert start().map(SelfConsistency(last_word), [record])[0].reasoning == "b"

@@ -207,7 +207,7 @@ def test_wrong_arguments_are_heard_before_training(
 
 
 def test_a_student_that_is_not_there_is_named(told: list[Demonstration], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"the student .*nowhere could not be loaded"):
+    with pytest.raises(ConfigError, match=r"the student .*nowhere does not exist"):
         training.sft(told, tmp_path / "nowhere", tmp_path / "out", quiet=True)
 
 

@@ -75,6 +75,8 @@ def test_a_lone_number_is_not_a_marked_answer() -> None:
         ("−5", "-5"),
         ("New  York", "new york"),
         ("(B)", "B"),
+        (r"\boxed{7.0}", "7"),
+        (r"$\fbox{\text{New York}}$", "new york"),
         (r"\text{Tuesday}", "tuesday"),
     ],
 )
