@@ -5,14 +5,28 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from synthkd.teachers.tiny.corpus import Conversation, calculations, converse, solved
+from synthkd.teachers.tiny.corpus import Conversation, converse, solved
+from synthkd.teachers.tiny.drills import calculations, comparisons, copies, verdicts
 from synthkd.teachers.tiny.problems import problems
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["Batch", "Draw", "Row", "batches", "calculating", "encode", "reviewing", "teaching", "telling"]
+__all__ = [
+    "Batch",
+    "Draw",
+    "Row",
+    "batches",
+    "calculating",
+    "comparing",
+    "copying",
+    "encode",
+    "reviewing",
+    "teaching",
+    "telling",
+    "weighing",
+]
 
 Row = tuple[list[int], int]
 """Token ids, and where the answer to learn begins."""
@@ -40,13 +54,14 @@ def encode(talks: list[Conversation], tokenizer: "PreTrainedTokenizerFast") -> l
 
 
 def teaching(rng: random.Random, tokenizer: "PreTrainedTokenizerFast", done: float) -> list[Row]:
-    """Rows of new conversations and of bare calculations, which teach reckoning at a fifth of the cost.
+    """Rows of new conversations and of drills, which teach one thing each at a fifth of the cost.
 
     Early on, while the share ``done`` of the time is small, most are calculations and plain solving.
     """
     stock = problems(rng)
     bare, plain = max(0.05, 0.5 - 1.2 * done), max(0.0, 0.8 - 2 * done)
-    rows = calculating(rng, tokenizer, int(4096 * bare)) + telling(rng, tokenizer, 256)
+    rows = calculating(rng, tokenizer, int(4096 * bare)) + telling(rng, tokenizer, 384)
+    rows += weighing(rng, tokenizer, 640) + copying(rng, tokenizer, 256) + comparing(rng, tokenizer, 192)
     talks = [(solved if rng.random() < plain else converse)(rng, stock) for _ in range(4096 - len(rows))]
     return rows + encode(talks, tokenizer)
 
@@ -63,6 +78,25 @@ def telling(rng: random.Random, tokenizer: "PreTrainedTokenizerFast", n: int) ->
     stock = problems(rng)
     texts = ["".join(f"{next(stock).question}<|end|>" for _ in range(3)) for _ in range(n)]
     return [(ids, 1) for ids in tokenizer(texts)["input_ids"]]
+
+
+def weighing(rng: random.Random, tokenizer: "PreTrainedTokenizerFast", n: int) -> list[Row]:
+    """Rows of an answer and the verdict on it; the verdict is to be learned."""
+    stock = problems(rng)
+    pairs = [verdicts(rng, stock) for _ in range(n)]
+    heads, tails = (tokenizer([pair[part] for pair in pairs])["input_ids"] for part in (0, 1))
+    return [(head + tail, len(head)) for head, tail in zip(heads, tails, strict=True)]
+
+
+def comparing(rng: random.Random, tokenizer: "PreTrainedTokenizerFast", n: int) -> list[Row]:
+    """Rows of bare comparisons, every token of them to be learned."""
+    stock = problems(rng)
+    return [(ids, 1) for ids in tokenizer([comparisons(rng, stock) for _ in range(n)])["input_ids"]]
+
+
+def copying(rng: random.Random, tokenizer: "PreTrainedTokenizerFast", n: int) -> list[Row]:
+    """Rows of schemas and objects with the same keys, every token of them to be learned."""
+    return [(ids, 1) for ids in tokenizer([copies(rng) for _ in range(n)])["input_ids"]]
 
 
 def reviewing(rng: random.Random, tokenizer: "PreTrainedTokenizerFast", done: float) -> list[Row]:

@@ -14,14 +14,16 @@ from synthkd.teachers.tiny.problems import Problem
 from synthkd.teachers.tiny.stories import FOODS, PLACES, THINGS
 
 __all__ = [
-    "Conversation", "Pairs", "calculations", "converse", "corrupt", "declined", "judged", "rated", "rating_schema",
-    "rationale_schema", "schema", "solved", "solved_json", "written",
+    "Conversation", "Pairs", "Problems", "any_word", "compared", "converse", "corrupt", "declined", "judged",
+    "other_than", "rated", "rating_schema", "rationale_schema", "schema", "solved", "solved_json", "written",
 ]  # fmt: skip
 
 Conversation = list[dict[str, str]]
 """Messages with ``role`` and ``content``, as the chat template takes them."""
 
 Problems = Iterator[Problem]
+"""Problems without end."""
+
 Pairs = list[tuple[str, str | int | bool]]
 
 
@@ -91,28 +93,33 @@ def judged(rng: random.Random, stock: Problems) -> Conversation:
 def rated(problem: Problem, rng: random.Random) -> tuple[str, str, int]:
     """An answer to a problem as a weak model may write it, the reason for its score, and the score: 5, 3 or 1.
 
-    The reason names the given answer first, before the right one is reckoned and could be taken for it.
+    The reason names the given answer before the right one is reckoned and could be taken for it, and then sets the two
+    side by side, because so small a model compares only what stands close together.
     """
-    should, right = f"The answer should be {problem.answer}.", "The answer is right"
     kind = rng.random()
     if kind < 0.45:
         short = (f"The answer is {problem.answer}.", str(problem.answer))
         answer = rng.choice((problem.solution, problem.solution, problem.solution, *short))
-        return answer, _verdict(problem, problem.answer, f"{right}."), 5
+        return answer, _verdict(problem, problem.answer), 5
     if kind < 0.5:
         answer = corrupt(problem, rng, keep_answer=True)
-        return answer, _verdict(problem, problem.answer, f"{right}, but a step is wrong."), 3
+        return answer, f"{_verdict(problem, problem.answer)} But a step is wrong.", 3
     if kind < 0.95:
-        number = str(_other(problem.answer, rng))
+        number = str(other_than(problem.answer, rng))
         answer = corrupt(problem, rng) if kind < 0.85 else rng.choice((number, f"The answer is {number}."))
-        return answer, _verdict(problem, answer.rstrip(".").split()[-1], should), 1
+        return answer, _verdict(problem, int(answer.rstrip(".").split()[-1])), 1
     cut = problem.working[: rng.randint(1, 12)].rsplit("=")[0]
     empty = ("", "I do not know.", problem.question, f"{cut} +", "the the the", wording.DECLINE, "?")
-    return rng.choice(empty), f"No answer is given. {problem.working} {should}", 1
+    return rng.choice(empty), f"No answer is given. {problem.working} The answer should be {problem.answer}.", 1
 
 
-def _verdict(problem: Problem, given: int | str, end: str) -> str:
-    return f"The answer given is {given}. {problem.working} {end}"
+def compared(given: int, right: int) -> str:
+    """Two numbers side by side, and whether they are the same."""
+    return f"{given} against {right}: {'right' if given == right else 'wrong'}."
+
+
+def _verdict(problem: Problem, given: int) -> str:
+    return f"The answer given is {given}. {problem.working} {compared(given, problem.answer)}"
 
 
 def corrupt(problem: Problem, rng: random.Random, *, keep_answer: bool = False) -> str:
@@ -124,9 +131,9 @@ def corrupt(problem: Problem, rng: random.Random, *, keep_answer: bool = False) 
         steps[at][1] = rng.choice([sign for sign in "+-*/" if sign != steps[at][1]])
     elif change < 0.4:
         place = rng.choice((0, 2))
-        steps[at][place] = str(_other(int(steps[at][place]), rng))
+        steps[at][place] = str(other_than(int(steps[at][place]), rng))
     right = steps[at][4]
-    wrong = steps[at][4] = str(_other(int(right), rng)) if change >= 0.4 else _result(steps[at], right, rng)
+    wrong = steps[at][4] = str(other_than(int(right), rng)) if change >= 0.4 else _result(steps[at], right, rng)
     for step in steps[at + 1 :]:
         if not keep_answer and rng.random() < 0.9:
             step[0], step[2] = (wrong if part == right else part for part in (step[0], step[2]))
@@ -134,7 +141,7 @@ def corrupt(problem: Problem, rng: random.Random, *, keep_answer: bool = False) 
             wrong = step[4]
     answer = problem.answer if keep_answer else int(steps[-1][4])
     if not keep_answer and answer == problem.answer:
-        answer = _other(answer, rng)
+        answer = other_than(answer, rng)
     return " ".join(" ".join(step) + "." for step in steps) + f" The answer is {answer}."
 
 
@@ -157,14 +164,6 @@ def declined(rng: random.Random, stock: Problems) -> Conversation:
         return _talk(_system(rng), _dressed(question, rng), wording.DECLINE)
     pairs: Pairs = [(rng.choice(wording.REASON_KEYS), wording.DECLINE), (rng.choice(wording.ANSWER_KEYS), "")]
     return _talk(_system(rng), question + _schema_ask(pairs, rng), _json(pairs))
-
-
-def calculations(rng: random.Random, stock: Problems) -> str:
-    """A text of calculations without stories, some of which go on with the result before."""
-    steps = [step for _ in range(5) for step in next(stock).steps]
-    if rng.random() < 0.5:
-        rng.shuffle(steps)
-    return " ".join(f"{step}." for step in steps) + "<|end|>"
 
 
 def schema(pairs: Pairs, descriptions: list[str], about: str = "") -> str:
@@ -208,15 +207,15 @@ def _schema_ask(pairs: Pairs, rng: random.Random) -> str:
     return wording.SCHEMA_ASK + text
 
 
+def any_word(rng: random.Random) -> str:
+    """A key that nobody could know by heart: one or two words, or syllables."""
+    words = (*THINGS, *FOODS, *PLACES, *wording.REASON_KEYS)
+    return "_".join(_syllables(rng) if rng.random() < 0.5 else rng.choice(words) for _ in range(rng.randint(1, 2)))
+
+
 def _key(usual: tuple[str, ...], rng: random.Random) -> str:
     """A usual key, or any word at all, so that keys are copied and not known by heart."""
-    chance = rng.random()
-    if chance < 0.75:
-        return rng.choice(usual)
-    if chance < 0.85:
-        return _syllables(rng)
-    words = [rng.choice((*THINGS, *FOODS, *PLACES, *wording.REASON_KEYS)) for _ in range(rng.randint(1, 2))]
-    return "_".join(words)
+    return rng.choice(usual) if rng.random() < 0.65 else any_word(rng)
 
 
 def _ask_in_words(pairs: Pairs, rng: random.Random) -> str:
@@ -241,18 +240,21 @@ def _arranged(pairs: Pairs, rng: random.Random, alone: int | None = None) -> Pai
 
 def _dressed(question: str, rng: random.Random) -> str:
     chance = rng.random()
-    if chance < 0.45:
+    if chance < 0.35:
         return question
-    before = rng.choice((*wording.BEFORE, *[_babble(rng)] * 8)) if chance < 0.85 else ""
+    before = (_babble(rng) if rng.random() < 0.5 else rng.choice(wording.BEFORE)) if chance < 0.85 else ""
     after = rng.choice(wording.AFTER) if chance > 0.75 else ""
     return f"{before}{question}{after}".strip()
 
 
 def _babble(rng: random.Random) -> str:
     """A lead-in of words at random, so that one never seen does no harm."""
-    pool = " ".join((*wording.BEFORE, *wording.AFTER, *wording.SYSTEMS, *wording.DESCRIPTIONS)).split()
-    words = [rng.choice(pool) if rng.random() < 0.7 else _syllables(rng) for _ in range(rng.randint(3, 20))]
-    return " ".join(words) + rng.choice((". ", ": ", "! ", ".\n", ":\n", ".\n\n", ":\n\n", "\n\n"))
+    said = (*wording.BEFORE, *wording.AFTER, *wording.SYSTEMS, *wording.DESCRIPTIONS, *wording.FOREIGN, *wording.ABOUT)
+    pool = " ".join((*said, *wording.TOPICS)).split()
+    words = [rng.choice(pool) if rng.random() < 0.6 else _syllables(rng) for _ in range(rng.randint(3, 24))]
+    if rng.random() < 0.3:
+        words[0] += ","
+    return " ".join(words).capitalize() + rng.choice((". ", ": ", "! ", ".\n", ":\n", ".\n\n", ":\n\n", "\n\n"))
 
 
 def _syllables(rng: random.Random) -> str:
@@ -272,7 +274,7 @@ def _json(pairs: Pairs) -> str:
     return json.dumps(dict(pairs))
 
 
-def _other(number: int, rng: random.Random) -> int:
+def other_than(number: int, rng: random.Random) -> int:
     """A number that a sloppy reckoner could take for this one."""
     while True:
         slip = number + rng.choice((-10, -2, -1, 1, 2, 10))
@@ -285,13 +287,13 @@ def _result(step: list[str], instead: str, rng: random.Random) -> str:
     left, right = int(step[0]), int(step[2])
     results = {"+": left + right, "-": left - right, "*": left * right, "/": left // max(right, 1)}
     result = results[step[1]]
-    return str(result if 0 < result < 1000 else _other(int(instead), rng))
+    return str(result if 0 < result < 1000 else other_than(int(instead), rng))
 
 
 _SHARES: Final[dict[Callable[[random.Random, Problems], Conversation], float]] = {
-    solved: 0.34,
+    solved: 0.4,
     solved_json: 0.2,
-    judged: 0.3,
+    judged: 0.27,
     written: 0.11,
     declined: 0.05,
 }

@@ -22,8 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = ["SKILLS", "Question", "answer_in", "complete", "measure", "questions"]
 
-UNSEEN: Final = "Dear friend, I am stuck on the exercise that follows and would be glad of your help with it.\n\n"
-"""A lead-in that training has not shown."""
+UNSEEN: Final = (
+    "Dear friend, I am stuck on the exercise that follows and would be glad of your help with it.\n\n",
+    "Please work out the following exercise for my daughter.\n\n",
+    "Now for a puzzle: ",
+    "Hey there! ",
+    "My little brother cannot do this one. ",
+    "I have a question about some homework that my teacher gave me today. ",
+    "Exam, part B.\n",
+    "Compute with care and write every line of it down.\n\n",
+)
+"""Lead-ins that training has not shown."""
 
 STRANGE: Final = (
     "How tall is the Eiffel Tower?",
@@ -117,7 +126,7 @@ def _solve(problem: Problem, rng: random.Random, before: str = "") -> Question:
 
 
 def _solve_unseen(problem: Problem, rng: random.Random) -> Question:
-    return _solve(problem, rng, UNSEEN)
+    return _solve(problem, rng, rng.choice(UNSEEN))
 
 
 def _rationale(problem: Problem, rng: random.Random) -> Question:
