@@ -1,5 +1,14 @@
 """Filters: verdicts on records that pay no teacher."""
 
-from synthkd.filters.rules import Filter, each, length, verify
+from synthkd.filters.parts import By, Of
+from synthkd.filters.rules import Filter, each, every, length, verify
 
-__all__ = ["Filter", "each", "length", "verify"]
+__all__ = [
+    "By",
+    "Filter",
+    "Of",
+    "each",
+    "every",
+    "length",
+    "verify",
+]
