@@ -3,7 +3,9 @@
 from synthkd.filters.forms import formatted, numbers
 from synthkd.filters.language import language
 from synthkd.filters.parts import By, Of
+from synthkd.filters.quotas import balance, first, quota
 from synthkd.filters.rules import Filter, each, every, length, verify
+from synthkd.filters.scores import agreement, margin, score
 from synthkd.filters.wording import keywords, no_refusal, opening, repetition
 from synthkd.filters.words import rouge_tokens, stemmed, words
 
@@ -11,17 +13,23 @@ __all__ = [
     "By",
     "Filter",
     "Of",
+    "agreement",
+    "balance",
     "each",
     "every",
+    "first",
     "formatted",
     "keywords",
     "language",
     "length",
+    "margin",
     "no_refusal",
     "numbers",
     "opening",
+    "quota",
     "repetition",
     "rouge_tokens",
+    "score",
     "stemmed",
     "verify",
     "words",
