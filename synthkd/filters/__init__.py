@@ -3,7 +3,9 @@
 from synthkd.filters.forms import formatted, numbers
 from synthkd.filters.language import language
 from synthkd.filters.parts import By, Of
+from synthkd.filters.pool import Near, Pool, novelty
 from synthkd.filters.quotas import balance, first, quota
+from synthkd.filters.rouge import rouge_l
 from synthkd.filters.rules import Filter, each, every, length, verify
 from synthkd.filters.scores import agreement, margin, score
 from synthkd.filters.wording import keywords, no_refusal, opening, repetition
@@ -12,7 +14,9 @@ from synthkd.filters.words import rouge_tokens, stemmed, words
 __all__ = [
     "By",
     "Filter",
+    "Near",
     "Of",
+    "Pool",
     "agreement",
     "balance",
     "each",
@@ -24,10 +28,12 @@ __all__ = [
     "length",
     "margin",
     "no_refusal",
+    "novelty",
     "numbers",
     "opening",
     "quota",
     "repetition",
+    "rouge_l",
     "rouge_tokens",
     "score",
     "stemmed",
