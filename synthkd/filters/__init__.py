@@ -1,5 +1,7 @@
 """Filters: verdicts on records that pay no teacher."""
 
+from synthkd.filters import dedup
+from synthkd.filters.contamination import decontaminate
 from synthkd.filters.forms import formatted, numbers
 from synthkd.filters.language import language
 from synthkd.filters.parts import By, Of
@@ -19,6 +21,8 @@ __all__ = [
     "Pool",
     "agreement",
     "balance",
+    "decontaminate",
+    "dedup",
     "each",
     "every",
     "first",
