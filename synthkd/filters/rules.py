@@ -1,17 +1,19 @@
-"""Rules: the filters that judge each record by itself, and the protocol that all filters share.
+"""Rules: the only place for the protocol that all filters share, for what combines them, and for the plainest of them.
 
-Invariant: a filter gives one verdict a record, in order, while the records stream past; it changes and holds none.
-Reasons are few and fixed, because the ledger counts by them.
+Invariant: a filter gives one verdict a record, in order, while the records stream past, and changes none. Reasons are
+few and fixed, because the ledger counts by them.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar, overload
+from typing import Any, Generic, Literal, Protocol, TypeVar, overload
 
 from synthkd.errors import ConfigError, DataError
-from synthkd.record import Candidates, Demonstration, Instruction, Preference, Prompted, Record
+from synthkd.filters.parts import TextRule
+from synthkd.record import Candidates, Demonstration, Instruction, Preference, Record
 from synthkd.verify.answers import final_answer, marked_answer, matches
 
 R = TypeVar("R", bound=Record)
@@ -39,6 +41,19 @@ def each(predicate: Callable[[R], bool], reason: str | None = None) -> Filter[R]
         ConfigError: While filtering, where the function gives neither true nor false.
     """
     return _Each(predicate, reason or f"not {getattr(predicate, '__name__', type(predicate).__name__)}")
+
+
+def every(*rules: Filter[R]) -> Filter[R]:
+    """Keep the records that all filters keep, in one stage; what one drops, the filters after it do not see.
+
+    The first reason stands. As many records are held as the filters look ahead, and no fewer than are dropped in a row.
+
+    Raises:
+        ConfigError: No filter is given; while filtering, one that does not give a verdict for each record.
+    """
+    if not rules:
+        raise ConfigError("every() needs at least one filter, such as every(length(min_words=3), no_refusal()).")
+    return _Every(rules)
 
 
 @overload
@@ -88,7 +103,7 @@ def length(
             raise ConfigError(f"length(): the least, {low}, is more than the most, {high}; no text would be kept.")
     if of not in ("completion", "prompt"):
         raise ConfigError(f"length(of={of!r}): expected 'completion' or 'prompt'.")
-    return _Length(min_words, max_words, min_chars, max_chars, of)
+    return _Length(of, min_words, max_words, min_chars, max_chars)
 
 
 def verify(
@@ -132,30 +147,66 @@ class _Each(Generic[R]):
 
 
 @dataclass(frozen=True)
-class _Length:
+class _Every:
+    rules: tuple[Filter[Any], ...]
+
+    def __call__(self, records: Iterable[Record], /) -> Iterator[str | None]:
+        waiting: deque[_Judged] = deque()
+
+        def entering() -> Iterator[_Judged]:
+            for record in records:
+                waiting.append(_Judged(record))
+                yield waiting[-1]
+
+        left: Iterator[_Judged] = entering()
+        for rule in self.rules:
+            left = _passing(rule, left)
+        for judged in left:
+            judged.open = False
+            while waiting and not waiting[0].open:
+                yield waiting.popleft().reason
+        yield from (judged.reason for judged in waiting)
+
+
+class _Judged:
+    """A record on its way through several filters."""
+
+    __slots__ = ("open", "reason", "record")
+
+    def __init__(self, record: Record) -> None:
+        self.record: Record | None = record
+        self.open = True
+        self.reason: str | None = None
+
+
+def _passing(rule: Filter[Any], judged: Iterator[_Judged]) -> Iterator[_Judged]:
+    """Those that a filter keeps; the others are closed with its reason."""
+    given: deque[_Judged] = deque()
+
+    def seen() -> Iterator[Record]:
+        for one in judged:
+            given.append(one)
+            if one.record is not None:
+                yield one.record
+
+    for verdict in rule(seen()):
+        if not given:
+            raise ConfigError(f"{rule!r} gave every() a verdict for no record; it must give one each, in order.")
+        one = given.popleft()
+        if verdict is None:
+            yield one
+        else:
+            one.record, one.open, one.reason = None, False, verdict
+    if given or next(judged, None) is not None:
+        raise ConfigError(f"{rule!r} gave every() too few verdicts; it must give one for each record, in order.")
+
+
+@dataclass(frozen=True)
+class _Length(TextRule):
     min_words: int | None
     max_words: int | None
     min_chars: int | None
     max_chars: int | None
-    of: Literal["completion", "prompt"]
-
-    def __call__(self, records: Iterable[Record], /) -> Iterator[str | None]:
-        for record in records:
-            yield next((reason for text in self._texts(record) if (reason := self._reason(text))), None)
-
-    def _texts(self, record: Record) -> tuple[str, ...]:
-        if self.of == "prompt" and isinstance(record, Prompted):
-            return ("\n".join(turn.text for turn in record.messages),)
-        if self.of == "completion":
-            match record:
-                case Demonstration():
-                    return (record.completion,)
-                case Preference():
-                    return (record.chosen, record.rejected)
-                case Candidates():
-                    return record.completions
-        hint = " For its prompt: length(..., of='prompt')." if isinstance(record, Prompted) else ""
-        raise ConfigError(f"length() judges the {self.of} of a record, and {type(record).__name__} has none.{hint}")
 
     def _reason(self, text: str) -> str | None:
         if self.min_chars is not None and len(text) < self.min_chars:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from synthkd.errors import ConfigError, DataError
-from synthkd.filters import each, length, verify
+from synthkd.filters import each, every, first, length, no_refusal, verify
 from synthkd.message import Message
 from synthkd.record import Candidates, Demonstration, Instruction, Preference
 from synthkd.verify import exact
@@ -94,7 +94,42 @@ def test_verify_without_a_known_answer_names_what_is_there() -> None:
         list(verify()([demonstration("72", result=72)]))
 
 
-@pytest.mark.parametrize("rule", [length(min_words=1), each(lambda record: True), verify()])
+def test_every_gives_the_first_reason_and_asks_no_further() -> None:
+    seen = []
+
+    def look(record: Demonstration) -> bool:
+        seen.append(record.completion)
+        return True
+
+    records = [demonstration(text) for text in ("a b", "a", "I'm sorry, but I can't.", "a b c d e f g", "b c", "c d")]
+    rule = every(length(min_words=2, max_words=5), no_refusal(), each(look), first(2))
+    assert list(rule(records)) == [
+        None,
+        "fewer than 2 words",
+        "refusal",
+        "more than 5 words",
+        None,
+        "more than asked for",
+    ]
+    assert seen == ["a b", "b c", "c d"]
+
+
+def test_every_says_which_filter_breaks_the_protocol() -> None:
+    def short(records: Iterable[Demonstration]) -> Iterator[str | None]:
+        return (None for _ in zip(records, range(1), strict=False))
+
+    def long(records: Iterable[Demonstration]) -> Iterator[str | None]:
+        yield None
+
+    with pytest.raises(ConfigError, match="too few verdicts"):
+        list(every(short)([demonstration("a"), demonstration("b")]))
+    with pytest.raises(ConfigError, match="a verdict for no record"):
+        list(every(long)([demonstration("a")]))
+    with pytest.raises(ConfigError, match="at least one filter"):
+        every()
+
+
+@pytest.mark.parametrize("rule", [length(min_words=1), each(lambda record: True), verify(), every(length(min_words=1))])
 def test_rules_stream(rule: object) -> None:
     taken = []
 
