@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -183,3 +185,9 @@ def test_what_needs_no_more_than_the_record_takes_no_more(name: str) -> None:
 
     next(RULES[name]()(records()))
     assert taken == [0]
+
+
+def test_the_filters_are_imported_without_the_libraries_that_some_need() -> None:
+    script = "import sys, synthkd.filters; print({'numpy', 'py3langid', 'math_verify'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "set()"

@@ -34,10 +34,10 @@ def minhash(
 ) -> Filter[Record]:
     """Drop each "near duplicate": a text whose n-grams agree with those of a kept one, by Jaccard similarity.
 
-    Letter case and white space do not count. Texts of up to `permutations` different n-grams are compared exactly,
-    longer ones by an estimate with a standard error of about 0.035 at 128. A pair at the threshold is looked at with a
-    chance of 0.99, a more similar one nearly always. Records are judged in small batches; of each kept text its n-grams
-    stay in memory as numbers, about a kilobyte at most with 128 permutations. Many texts that share most of a template,
+    Letter case and white space do not count. Texts of up to 256 different n-grams (twice `permutations`) are compared
+    exactly, longer ones by an estimate with a standard error of about 0.025. A pair at the threshold is looked at with
+    a chance of 0.99, a more similar one nearly always. Records are judged in small batches; of each kept text its
+    n-grams stay in memory as numbers, about 1.3 kilobytes at most. Many texts that share most of a template,
     and yet stay below the threshold, are all compared with each other: give `of` the part that differs.
 
     Args:
@@ -82,7 +82,7 @@ class _MinHash:
         for batch in _batches(smoothed(text_of(record, self.of, "minhash")) for record in records):
             hashes, begins = shingled(batch, self.ngram, self.unit)
             keys = band_keys(signatures(hashes, begins, self.permutations), bands, rows)
-            for kept in index.added(sketched(hashes, begins, self.permutations), keys):
+            for kept in index.added(sketched(hashes, begins, 2 * self.permutations), keys):
                 yield None if kept else "near duplicate"
 
 
