@@ -30,7 +30,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-_START = 192
+_START = 128
 _SHORTEST = 8  # calls that make a round at the least
 _ENOUGH = 256  # calls over which latency is averaged before a limit goes down for it
 _APART = 1.5  # limits so many times apart are compared; the higher one must yield

@@ -57,8 +57,11 @@ class StrategyPass:
         self._inputs = chain((first,), self._inputs)
         width = self._width or max([_WIDTH, *(player.limits.max_in_flight for player in self._roles.values())])
         known = len(self.records) if isinstance(self.records, Sequence) else width
-        workers = [asyncio.create_task(self._worker()) for _ in range(min(width, known))]
+        workers: list[asyncio.Task[None]] = []
         try:
+            for _ in range(min(width, known)):
+                workers.append(asyncio.create_task(self._worker()))
+                await asyncio.sleep(0)  # the first calls leave before the prompts of the last are rendered
             await asyncio.gather(*workers)
         finally:
             for worker in workers:
