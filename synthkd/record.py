@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from hashlib import blake2b
+from itertools import pairwise
 from typing import Any, Literal, Self, get_args, get_origin
 
 import orjson
@@ -131,6 +132,37 @@ def _unordered(annotation: Any) -> bool:
     return any(_unordered(one) for one in inner if one is not Ellipsis)
 
 
+class Document(Record):
+    """A text that something is made from, or that is learnt as it stands: a passage, a page, a source file."""
+
+    text: str
+    title: str | None = None
+    source: str | None = None
+    """Where it comes from: an address, a path, a name of a corpus."""
+
+
+class Labelled(Record):
+    """A text and its class: what a classifier learns from."""
+
+    text: str
+    label: str
+    """The name of its class."""
+    text_pair: str | None = None
+    """The second text, where two are classified together."""
+    soft_label: dict[str, float] = Field(default_factory=dict)
+    """The probability of each class, where a teacher gave them; empty for a hard label."""
+    weight: float = 1.0
+
+
+class Conversation(Record):
+    """A whole conversation, tool calls and their results included: what `SFTTrainer` takes as `messages`."""
+
+    messages: tuple[Message, ...] = Field(min_length=1)
+    tools: tuple[dict[str, JsonValue], ...] = ()
+    """The tools that could be called, as JSON schemas in OpenAI's form; TRL's column."""
+    weight: float = 1.0
+
+
 class Prompted(Record):
     """A record with a prompt that the student sees. Not used by itself."""
 
@@ -196,6 +228,8 @@ class Demonstration(Prompted):
     """The teacher's thinking before the completion."""
     weight: float = 1.0
     """How much it counts in training, such as the share of votes it won."""
+    privileged_context: str | None = None
+    """What the teacher was shown and the student is not: a hint, principles, a gold answer; TRL's column."""
 
 
 class Preference(Prompted):
@@ -205,3 +239,62 @@ class Preference(Prompted):
     rejected: str
     score_chosen: float | None = None
     score_rejected: float | None = None
+
+
+class Ranking(Prompted):
+    """Several completions of one prompt with a score each, the best first: what a listwise trainer takes."""
+
+    completions: tuple[str, ...] = Field(min_length=1)
+    scores: tuple[float, ...]
+    """One for each completion, none greater than the one before it."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if len(self.scores) != len(self.completions):
+            raise ValueError(f"{len(self.scores)} scores for {len(self.completions)} completions: give one each")
+        if any(later > earlier for earlier, later in pairwise(self.scores)):
+            raise ValueError(f"the scores {self.scores} rise: put the best completion first")
+        return self
+
+
+class Rated(Prompted):
+    """A completion and whether it is good: what `KTOTrainer` takes."""
+
+    completion: str
+    label: bool
+
+
+class Steps(Prompted):
+    """A completion in steps, and whether each is right: what `PRMTrainer` takes."""
+
+    completions: tuple[str, ...] = Field(min_length=1)
+    """The steps."""
+    labels: tuple[bool, ...]
+
+    @model_validator(mode="after")
+    def _aligned(self) -> Self:
+        if len(self.labels) != len(self.completions):
+            raise ValueError(f"{len(self.labels)} labels for {len(self.completions)} steps: give one each")
+        return self
+
+
+class Distribution(Prompted):
+    """A completion with the teacher's likeliest tokens at each place: its distribution, as far as servers tell it."""
+
+    completion: str
+    tokens: tuple[str, ...]
+    """The completion's tokens, in the teacher's vocabulary."""
+    top_tokens: tuple[tuple[str, ...], ...]
+    """For each place its k likeliest tokens, the likeliest first."""
+    top_logprobs: tuple[tuple[float, ...], ...]
+    """Their log-probabilities (natural)."""
+    weight: float = 1.0
+
+    @model_validator(mode="after")
+    def _aligned(self) -> Self:
+        told = [len(self.tokens), len(self.top_tokens), len(self.top_logprobs)]
+        if len(set(told)) != 1:
+            raise ValueError(f"{told[0]} tokens, {told[1]} lists of likeliest ones and {told[2]} of log-probabilities")
+        if any(len(a) != len(b) for a, b in zip(self.top_tokens, self.top_logprobs, strict=True)):
+            raise ValueError("a place has more of its likeliest tokens than log-probabilities, or fewer")
+        return self

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from synthkd.message import Message
-from synthkd.record import Candidates, Demonstration, Instruction, Preference, Record
+from synthkd.record import (
+    Candidates,
+    Conversation,
+    Demonstration,
+    Distribution,
+    Instruction,
+    Preference,
+    Ranking,
+    Record,
+    Steps,
+)
 
 steady = settings(deadline=None, derandomize=True, max_examples=80)
 texts = st.text(max_size=20)
@@ -198,3 +208,42 @@ def test_candidates_have_at_least_one_completion_and_a_reasoning_for_each_or_non
         Candidates(prompt="a", completions=("b", "c"), reasonings=("r",))
     with pytest.raises(ValidationError, match="completions"):
         Candidates(prompt="a", completions=())
+
+
+def test_a_ranking_has_a_score_for_each_completion_and_the_best_first() -> None:
+    assert Ranking(prompt="p", completions=("a", "b", "c"), scores=(2.0, 1.0, 1.0)).scores == (2.0, 1.0, 1.0)
+    with pytest.raises(ValueError, match="2 scores for 3 completions"):
+        Ranking(prompt="p", completions=("a", "b", "c"), scores=(2.0, 1.0))
+    with pytest.raises(ValueError, match="put the best completion first"):
+        Ranking(prompt="p", completions=("a", "b"), scores=(1.0, 2.0))
+
+
+def test_steps_have_a_label_each() -> None:
+    with pytest.raises(ValueError, match="1 labels for 2 steps"):
+        Steps(prompt="p", completions=("a", "b"), labels=(True,))
+
+
+def test_a_distribution_tells_of_every_token() -> None:
+    kept = Distribution(
+        prompt="p", completion="ab", tokens=("a", "b"), top_tokens=(("a",), ("b",)), top_logprobs=((-0.1,), (-0.2,))
+    )
+    assert kept.tokens == ("a", "b")
+    with pytest.raises(ValueError, match="2 tokens, 1 lists"):
+        Distribution(
+            prompt="p", completion="ab", tokens=("a", "b"), top_tokens=(("a",),), top_logprobs=((-0.1,), (0.0,))
+        )
+    with pytest.raises(ValueError, match="or fewer"):
+        Distribution(prompt="p", completion="a", tokens=("a",), top_tokens=(("a", "b"),), top_logprobs=((-0.1,),))
+
+
+def test_a_conversation_keeps_tool_calls_and_results_through_a_run_file() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+    turns = (Message("user", "1+1?"), Message("assistant", "", (call,)), Message("tool", "2", tool_call_id="1"))
+    whole = Conversation(messages=turns, tools=({"type": "function", "function": {"name": "add"}},))
+    assert Conversation.model_validate_json(whole.model_dump_json(exclude_defaults=True)) == whole
+
+
+def test_a_demonstration_without_privileged_context_has_the_id_it_always_had() -> None:
+    plain = Demonstration(prompt="p", completion="c")
+    assert plain.id == Demonstration(prompt="p", completion="c", privileged_context=None).id
+    assert plain.id != Demonstration(prompt="p", completion="c", privileged_context="a hint").id
