@@ -66,6 +66,9 @@ def main() -> None:
     with watch:
         stage = run.map(answered if given.structured else Answer(sampling=_SAMPLING), seeds(given))
     verdict = {} if given.no_check else checked(given.n, rows_of(stage))
+    if verdict:  # what stands in the rejects with its reason is not lost
+        verdict["rejected"] = sum(stage.ledger.rejected.values())
+        verdict["lost"] -= verdict["rejected"]
     asked = {"calls": run.counters.calls, "replayed": run.counters.replayed, "retries": run.counters.retries}
     mapped = watch.wall
     with watch:

@@ -13,8 +13,8 @@ from benchmarks import machine
 from benchmarks.points import FIGURES
 
 DOCS = machine.ROOT / "docs"
-_COLUMNS = ("wall_s", "x_ideal", "cpu_ms_per_req", "x_floor", "req_per_s", "peak_mb", "lost")
-_HEADS = ("wall s", "x ideal", "CPU ms/request", "x floor", "requests/s", "peak MB", "lost")
+_COLUMNS = ("wall_s", "x_ideal", "cpu_ms_per_req", "x_floor", "req_per_s", "peak_mb", "rejected", "lost")
+_HEADS = ("wall s", "x ideal", "CPU ms/request", "x floor", "requests/s", "peak MB", "rejected", "lost")
 
 _INTRO = """# Benchmarks
 
@@ -37,6 +37,9 @@ and repeated, medians are shown. What other processes took is measured during ea
 a machine that does not come to rest writes no results. A folder for `--peers` holds `peers.json` with
 `{"name": "command line"}`; a driver takes `--n --url --concurrency --dir [--structured]` and prints one line
 `RESULT {"wall_s": ..., "cpu_ms_per_req": ..., "ok": ..., "lost": ...}`.
+
+`rejected` are rows that stand in the ledger with their reason, `lost` those of which nothing is known. Where the server
+answers 429 with `Retry-After: 1`, synthkd sends nothing to it for that second, as it was asked; the floor goes on.
 """
 
 
@@ -112,7 +115,7 @@ def _machine(about: Mapping[str, Any]) -> str:
 def _shown(key: str, value: float | None) -> str:
     if value is None:
         return "-"
-    if key in ("req_per_s", "peak_mb", "lost"):
+    if key in ("req_per_s", "peak_mb", "rejected", "lost"):
         return f"{value:,.0f}"
     return f"{value:.2f}"
 

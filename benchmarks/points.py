@@ -54,6 +54,7 @@ FIGURES = {
     "cpu_ms_per_req": Figure("CPU per request", "ms"),
     "req_per_s": Figure("requests a second", "/s", more_is_better=True),
     "peak_mb": Figure("peak memory", "MB"),
+    "rejected": Figure("rows rejected", ""),
     "lost": Figure("rows lost", ""),
 }
 
@@ -65,6 +66,7 @@ POINTS = (
     Point("latency", "{n:,} at 200 ms, 256 in flight", 5000, 256, {"latency_ms": 200}, goals={"x_ideal": 1.10}),
     Point("rate", "{n:,} at 50 ms, 512 in flight", 20_000, 512, {"latency_ms": 50}, goals={"req_per_s": 1500}),
     Point("faults", "{n:,} JSON at 50 ms, 5 % 429, 2 % 500, 2 % malformed", 5000, 256, _FAULTS, True),
+    Point("unasked", "the same, no 429 asks for silence", 5000, 256, {**_FAULTS, "retry_after": 0}, True),
     Point(
         "ceiling",
         "{n:,} at 50 ms, 256 wanted where 128 are taken",

@@ -103,6 +103,7 @@ class Lines:
             quota = getattr(teacher, "quota", None)
             if expected or quota is not None:
                 line.took(expected, [one for one in found if isinstance(one, Completion)], quota)
+                counters.silent_until = max(counters.silent_until, line.quiet_until)
             return found
         except Transient as error:
             line.refused(entered, error.retry_after)
