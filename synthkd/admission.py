@@ -57,7 +57,7 @@ class Admission:
         if (most, rpm, tpm) == (mine.max_in_flight, mine.rpm, mine.tpm):
             return
         self.limits = replace(mine, max_in_flight=most, rpm=rpm, tpm=tpm)
-        self.capacity.narrow(most)
+        self.capacity.cap, self.capacity.limit = most, min(self.capacity.limit, most)
         self._requests.become(rpm)
         self._tokens.become(tpm)
 

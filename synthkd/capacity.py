@@ -90,10 +90,6 @@ class Capacity:
         self._news = 0.0  # calls sent before this, under a higher limit, do not count
         self._open()
 
-    def narrow(self, cap: int) -> None:
-        """The user allows less than before."""
-        self.cap, self.limit = cap, min(self.limit, cap)
-
     def answered(self, seconds: float, in_flight: int, now: float) -> None:
         """An answer came.
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import mimetypes
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -18,6 +19,8 @@ from typing import Any, Literal, TypeAlias
 import orjson
 
 from synthkd.errors import RecordError
+
+_MARK = re.compile(r"(\x02image:[0-9a-f]{16}\x03)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,17 @@ class Message:
     def images(self) -> tuple[Image, ...]:
         """Its pictures."""
         return () if isinstance(self.content, str) else tuple(p for p in self.content if isinstance(p, Image))
+
+
+def with_images(text: str, fields: Mapping[str, Any]) -> Content:
+    """A rendered text with the pictures among the variables in place of their marks; any other mark stays text."""
+    if "\x02" not in text:
+        return text
+    known = {str(image): image for image in _images(fields.values())}
+    parts = [known.get(part, part) for part in _MARK.split(text)]
+    if not any(isinstance(part, Image) for part in parts):
+        return text
+    return tuple(part for part in parts if isinstance(part, Image) or part.strip())
 
 
 def as_identity(value: Any) -> bytes:
@@ -128,6 +142,14 @@ def _sent(value: Any) -> Any:
 
 def _digest(image: Image) -> str:
     return f"blake2b:{blake2b(_bytes(image), digest_size=16).hexdigest()}" if image.is_file else image.url
+
+
+def _images(values: Iterable[Any]) -> Iterator[Image]:
+    for value in values:
+        if isinstance(value, Image):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _images(value)
 
 
 def data_url(image: Image) -> str:

@@ -16,8 +16,9 @@ from synthkd.ask import Ask, Strategy
 from synthkd.errors import ConfigError, RecordError, SynthKDError
 from synthkd.record import Record
 from synthkd.request import Teacher
-from synthkd.stage import Stage, StageWriter
+from synthkd.stage import Stage
 from synthkd.switchboard import Switchboard
+from synthkd.writer import StageWriter
 
 if TYPE_CHECKING:
     from synthkd.filters.rules import Filter

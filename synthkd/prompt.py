@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -25,7 +25,7 @@ from jinja2 import meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from synthkd.errors import PromptError
-from synthkd.message import Content, Image, Message
+from synthkd.message import Message, with_images
 from synthkd.record import Record
 from synthkd.request import Policy, Request, Sampling
 
@@ -34,7 +34,6 @@ T = TypeVar("T")
 _HEADER = re.compile(r"\A\{#-?\s*variables:(?P<variables>[^;#]*);\s*source:(?P<source>.*?)-?#\}", re.DOTALL)
 _TURN = re.compile(r"(user|assistant)_([1-9][0-9]*)\Z")
 _HERE = Path(__file__).parent
-_IMAGE = re.compile(r"(\x02image:[0-9a-f]{16}\x03)")
 _SAMPLING, _POLICY = Sampling(), Policy()
 
 
@@ -150,7 +149,7 @@ class Prompt(Generic[T]):
             for role, block in self._blocks:
                 text = "".join(block(context)).strip()
                 if text:
-                    rendered.append(Message(role, _with_images(text, fields) if "\x02" in text else text))
+                    rendered.append(Message(role, with_images(text, fields)))
         except jinja2.UndefinedError as error:
             raise PromptError(
                 f"{self.path}: {error.message}. Check the names of the fields that the template uses."
@@ -234,23 +233,6 @@ class Prompt(Generic[T]):
         hints = "".join(f" Did you mean {match[0]!r} for {name!r}?" for name, match in close.items() if match)
         there = _listed(known) or "no variables"
         return PromptError(f"{self.path}: {verb} {_listed(close)}, which is not {where}; there are {there}.{hints}")
-
-
-def _with_images(text: str, fields: dict[str, Any]) -> Content:
-    """A rendered text with the pictures among the variables in place of their marks; any other mark stays text."""
-    known = {str(image): image for image in _images(list(fields.values()))}
-    parts = [known.get(part, part) for part in _IMAGE.split(text)]
-    if not any(isinstance(part, Image) for part in parts):
-        return text
-    return tuple(part for part in parts if isinstance(part, Image) or part.strip())
-
-
-def _images(values: Iterable[Any]) -> Iterator[Image]:
-    for value in values:
-        if isinstance(value, Image):
-            yield value
-        elif isinstance(value, (list, tuple)):
-            yield from _images(value)
 
 
 def _locate(name: str | Path) -> tuple[Path, str]:

@@ -24,8 +24,9 @@ from synthkd.passes import FilterPass, StrategyPass
 from synthkd.progress import Counters, LiveView
 from synthkd.record import Record
 from synthkd.request import Teacher
-from synthkd.stage import Stage, StageWriter
+from synthkd.stage import Stage
 from synthkd.switchboard import Switchboard
+from synthkd.writer import StageWriter
 
 if TYPE_CHECKING:
     from synthkd.filters.rules import Filter

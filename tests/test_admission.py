@@ -178,6 +178,7 @@ def test_silence_of_any_length_ends_also_on_a_loop_whose_timers_are_early(on_loo
             line.leave()
         async with asyncio.timeout(5):
             await asyncio.gather(*(passes(line) for line in lines))
+        assert [(line.in_flight, line.waiting) for line in lines] == [(0, 0)] * 40
 
     on_loop(main)
 

@@ -34,7 +34,7 @@ from synthkd.record import Demonstration, Instruction, Record
 from synthkd.report import read_report
 from synthkd.request import Completion, Limits, Message, Request, Sampling
 from synthkd.run import Run
-from synthkd.strategies import Sample, SelfConsistency
+from synthkd.strategies import Answer, Sample, SelfConsistency
 from synthkd.testing import FunctionTeacher
 
 ANSWER = Prompt("labeling/answer", str)
@@ -722,7 +722,8 @@ def test_who_opened_the_lock_before_it_was_given_back_holds_the_folder_alone(tmp
 def test_a_lock_file_that_was_left_behind_keeps_nobody_out(tmp_path: Path) -> None:
     (tmp_path / "run.lock").write_text("12345\n")
     for _ in range(2):
-        Run(tmp_path, quiet=True).close()
+        with Run(tmp_path, teacher=FunctionTeacher(lambda request: "x"), quiet=True) as run:
+            assert len(run.map(Answer(), [Instruction(prompt="a")])) == 1
 
 
 def test_a_damaged_folder_is_refused_and_not_left_locked(open_run: Open, tmp_path: Path) -> None:

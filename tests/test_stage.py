@@ -11,7 +11,8 @@ import pytest
 from synthkd.database import Database
 from synthkd.errors import LedgerError, RecordError
 from synthkd.record import Demonstration, Instruction, Record
-from synthkd.stage import Ledger, Reject, Stage, StageWriter
+from synthkd.stage import Ledger, Reject, Stage
+from synthkd.writer import StageWriter
 
 
 @pytest.fixture

@@ -157,10 +157,14 @@ def _try(spec: str) -> None:
     from synthkd.teachers import teacher_from
     from synthkd.teachers.endpoint import without_secrets
 
+    batch, single = "openai-batch:", spec
     console.say(f"asking   {console.short(without_secrets(spec))}")
+    if spec.startswith(batch):  # a batch may take a day
+        single = "openai:" + spec.removeprefix(batch)
+        console.say("         by a single request at the full price; a batch of one would be waited for")
     began = time.monotonic()
     try:
-        teacher = teacher_from(spec)
+        teacher = teacher_from(single)
         completion = asyncio.run(_one_answer(teacher))
     except ConfigError:
         raise

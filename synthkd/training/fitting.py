@@ -27,7 +27,11 @@ _LIBRARIES = ("synthkd", "trl", "transformers", "torch", "datasets", "peft")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings that all methods have in common; reported as they are."""
+    """The settings that all methods have in common; reported as they are.
+
+    Raises:
+        ConfigError: a number that no training can have.
+    """
 
     epochs: float
     max_steps: int | None
@@ -38,8 +42,7 @@ class Settings:
     seed: int
     device: str | None
 
-    def check(self) -> None:
-        """Refuse numbers that no training can have."""
+    def __post_init__(self) -> None:
         for name, least in (("epochs", 0), ("learning_rate", 0)):
             if not getattr(self, name) > least:
                 raise ConfigError(f"{name}={getattr(self, name)}: expected more than {least}")

@@ -71,7 +71,6 @@ def dpo(
         raise ConfigError(f"beta={beta}: expected more than 0, such as 0.1")
     rate = learning_rate if learning_rate is not None else 1e-5 if lora else 1e-6
     settings = Settings(epochs, max_steps, rate, batch_size, accumulate, max_length, seed, device)
-    settings.check()
     check_student(student)
     rows = load(dataset, PREFERENCES)
     adapters = lora_config(lora)

@@ -70,7 +70,6 @@ def sft(
     """
     rate = learning_rate if learning_rate is not None else 2e-4 if lora else 2e-5
     settings = Settings(epochs, max_steps, rate, batch_size, accumulate, max_length, seed, device)
-    settings.check()
     check_student(student)
     rows = load(dataset, DEMONSTRATIONS)
     adapters = lora_config(lora)

@@ -122,4 +122,4 @@ def importing(name, globals=None, *rest):
     return real(name, globals, *rest)
 builtins.__import__ = importing
 """
-    python(EXTRAS + watched + EVERYTHING)
+    assert int(python(EXTRAS + watched + EVERYTHING + "print(len(sys.modules))")) > 100

@@ -167,8 +167,11 @@ def test_a_second_ctrl_c_is_no_worse_than_the_first(serve: Serve, start: Start, 
     time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
+    assert process.returncode != 0
+    server.forget()
     server.behaviour = lambda call: call.echo
-    finished(start(tmp_path / "run", server.url, records=8, width=8))
+    said = finished(start(tmp_path / "run", server.url, records=8, width=8))
+    assert said["calls"] == sum(call.n for call in server.calls) >= 8
 
 
 def test_a_second_process_on_one_folder_is_turned_away_and_the_first_is_unharmed(
@@ -217,4 +220,5 @@ def test_a_killed_process_leaves_no_lock_behind(serve: Serve, start: Start, tmp_
     server.wait_for(2)
     process.kill()
     process.communicate()
-    Run(tmp_path / "run", teacher=FunctionTeacher(lambda request: "x"), quiet=True).close()
+    with Run(tmp_path / "run", teacher=FunctionTeacher(lambda request: "x"), quiet=True) as run:
+        assert [row.completion for row in run.map(Answer(), [Instruction(prompt="a")])] == ["x"]

@@ -65,6 +65,14 @@ def test_a_teacher_is_asked_one_tiny_thing(serve: Serve) -> None:
     assert said["took"].endswith(" s")
 
 
+def test_a_batch_teacher_is_asked_at_once_and_no_batch_is_waited_for(serve: Serve) -> None:
+    server = serve(lambda call: "ready")
+    result = cli("doctor", "--teacher", f"openai-batch:m@{server.url}")
+    assert result.exit_code == 0, result.output
+    assert len(server.calls) == 1
+    assert "a batch of one would be waited for" in result.output
+
+
 def test_a_teacher_that_refuses_is_a_sentence_without_the_key(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SYNTHKD_API_KEY", "sk-secret-3")
     server = serve(lambda call: Served(status=404, error="no model m for sk-secret-3"))

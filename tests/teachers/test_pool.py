@@ -211,9 +211,13 @@ def test_a_busy_member_is_not_a_dead_one() -> None:
     async def main() -> None:
         busy = fake("busy", failing(lambda: Transient("busy answered 429", status=429)))
         pool = TeacherPool([busy, fake("good", lambda request: "x")])
-        pool.watch(pytest.fail)
+        said: list[str] = []
+        pool.watch(said.append)
         for _ in range(20):
-            await pool.generate(REQUEST)
+            [completion] = await pool.generate(REQUEST)
+            assert completion.text == "x"
+        assert said == []
+        assert busy.calls
 
     asyncio.run(main())
 

@@ -127,6 +127,7 @@ def test_equal_weights_train_as_no_weights_do(told: list[Demonstration], student
     options: dict[str, Any] = {"max_steps": 4, "batch_size": 3, "accumulate": 2, "learning_rate": 1e-3, "quiet": True}
     plain = load_file(training.sft(told, student, tmp_path / "a", **options) / "model.safetensors")
     weighted = load_file(training.sft(almost, student, tmp_path / "b", **options) / "model.safetensors")
+    assert plain.keys() == weighted.keys()
     for name, values in plain.items():
         torch.testing.assert_close(weighted[name], values, atol=1e-4, rtol=1e-3)
 
