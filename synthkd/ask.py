@@ -34,9 +34,10 @@ class Ask:
     `await ask(request)` gives the typed value; `ask.reply` what stood around it as well; `ask.many` several draws.
     """
 
-    __slots__ = ("__dict__", "_board", "_seed", "_teachers", "dropped", "sources")
+    __slots__ = ("__dict__", "_again", "_board", "_seed", "_teachers", "dropped", "sources")
 
-    def __init__(self, board: Switchboard, teachers: Mapping[str, Teacher], seed: str) -> None:
+    def __init__(self, board: Switchboard, teachers: Mapping[str, Teacher], seed: str, again: int = 0) -> None:
+        self._again = again  # how often the same record was worked on before; its draws are new ones
         self._board = board
         self._teachers = teachers
         self._seed = seed
@@ -66,11 +67,11 @@ class Ask:
     async def reply(self, request: Request[T], role: str = "teacher") -> Reply[T]:
         """Ask once; the typed value with its text, reasoning and completion."""
         teacher, request = self._addressed(request, role)
-        [completion] = await self._draw(teacher, request, (0,))
+        [completion] = await self._draw(teacher, request, (self._again,))
         try:
             return parse(completion, request)
         except (Truncated, ParseError):  # to be asked again, perhaps; what is read at once needs no coroutine
-            return await self._read(teacher, request, completion, 0)
+            return await self._read(teacher, request, completion, self._again)
 
     async def many(self, request: Request[T], n: int, role: str = "teacher") -> list[Reply[T]]:
         """Draw `n` replies; those that stay unusable are dropped and counted.
@@ -82,8 +83,9 @@ class Ask:
         if n < 1:
             raise ConfigError(f"ask.many(..., n={n}): at least one draw is needed")
         teacher, request = self._addressed(request, role)
-        completions = await self._draw(teacher, request, range(n))
-        read = [self._read(teacher, request, completion, index) for index, completion in enumerate(completions)]
+        indices = range(self._again * n, (self._again + 1) * n)
+        completions = await self._draw(teacher, request, indices)
+        read = [self._read(teacher, request, drawn, index) for index, drawn in zip(indices, completions, strict=True)]
         replies: list[Reply[T]] = []
         failures: list[RecordError] = []
         for outcome in await asyncio.gather(*read, return_exceptions=True):

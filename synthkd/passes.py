@@ -88,25 +88,35 @@ class StrategyPass:
             self._board.counters.rejected += 1
             self._writer.reject(position, record, unnamed, Counter())
             return
-        try:
-            outputs = await self._strategy(record, ask)
-            _check_outputs(outputs)
-        except Exception as raised:
-            error = _first_of(raised)
-            if isinstance(error, RecordError):
-                self._board.counters.rejected += 1
-                self._writer.reject(position, record, error, ask.dropped)
-                return
-            if not isinstance(error, SynthKDError):
-                _note(error, f"while stage {self._writer.name!r} worked on record {record.id} (input {position + 1})")
-            if error is raised:
-                raise
-            raise error from error.__cause__
+        outputs = await attempt(self._strategy, record, ask, self._writer.name, position)
+        if isinstance(outputs, RecordError):
+            self._board.counters.rejected += 1
+            self._writer.reject(position, record, outputs, ask.dropped)
+            return
         used = ask.sources
         merged = tuple(sorted(used.union(sources)) if sources or len(used) > 1 else used) if used else sources
         if not outputs:
             self._board.counters.rejected += 1
         self._writer.accept(position, record, outputs, merged, ask.dropped)
+
+
+async def attempt(
+    strategy: Strategy[Any, Any], record: Record, ask: Ask, stage: str, position: int
+) -> Sequence[Record] | RecordError:
+    """What a strategy gives for one record, or why it gives nothing; anything else that it raises stops the run."""
+    try:
+        outputs = await strategy(record, ask)
+        _check_outputs(outputs)
+        return outputs
+    except Exception as raised:
+        error = _first_of(raised)
+        if isinstance(error, RecordError):
+            return error
+        if not isinstance(error, SynthKDError):
+            _note(error, f"while stage {stage!r} worked on record {record.id} (input {position + 1})")
+        if error is raised:
+            raise
+        raise error from error.__cause__
 
 
 class FilterPass:

@@ -6,9 +6,7 @@ only the calls that are still owed. Invariant: memory is bounded by what is in f
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -18,6 +16,7 @@ from synthkd.budget import Budget
 from synthkd.database import Database
 from synthkd.errors import ConfigError, SynthKDError
 from synthkd.folder import Folder, resume_hint
+from synthkd.growth import Draw, Goal, GrowthPass
 from synthkd.journal import Journal
 from synthkd.loop import Loop
 from synthkd.passes import FilterPass, StrategyPass
@@ -25,8 +24,8 @@ from synthkd.progress import Counters, LiveView
 from synthkd.record import Record
 from synthkd.request import Teacher
 from synthkd.stage import Stage
+from synthkd.stages import Stages, described, name_of
 from synthkd.switchboard import Switchboard
-from synthkd.writer import StageWriter
 
 if TYPE_CHECKING:
     from synthkd.filters.rules import Filter
@@ -87,7 +86,6 @@ class Run:
         self.quiet = quiet
         self.counters = Counters()
         self._width = records_in_flight
-        self._stages: list[Stage[Any]] = []
         self._used: dict[int, Teacher] = {id(player): player for player in self.roles.values()}
         self._files = Folder(Path(folder), self.roles, seed, about or {})
         try:
@@ -99,6 +97,7 @@ class Run:
         self._board = Switchboard(journal, self.counters, budget)
         self._loop = Loop()
         self._view = LiveView(self.counters, self._files.path.name, quiet)
+        self._stages = Stages(self._database, self._loop, self._board, self._view)
         for player in self.roles.values():
             if (watch := getattr(player, "watch", None)) is not None:
                 watch(self._view.say)
@@ -129,17 +128,68 @@ class Run:
             ConfigError: a prompt or a role is wrong; nothing has been paid for.
             RunError: the run cannot go on; what is finished is kept, and the same command resumes it.
         """
-        _check_roles(roles)
-        self._board.budget.check(roles)
-        self._used.update((id(player), player) for player in roles.values())
-        writer = self._new_stage(name or _name_of(strategy), _described(strategy), records)
-        work = StrategyPass(strategy, records, {**self.roles, **roles}, writer, self._board, self.seed, self._width)
-        return self._perform(writer, work)
+        players = self._players(roles)
+        writer = self._stages.new(name or name_of(strategy), described(strategy), records)
+        work = StrategyPass(strategy, records, players, writer, self._board, self.seed, self._width)
+        return self._stages.make((writer,), work, _count_of(records))
 
     def filter(self, rule: Filter[R], records: Iterable[R], *, name: str | None = None) -> Stage[R]:
         """Keep the records that a filter has nothing against; the others become rejects with its reason."""
-        writer = self._new_stage(name or _name_of(rule), _described(rule), records)
-        return self._perform(writer, FilterPass(rule, records, writer, self._board))
+        self._check_open()
+        writer = self._stages.new(name or name_of(rule), described(rule), records)
+        return self._stages.make((writer,), FilterPass(rule, records, writer, self._board), _count_of(records))
+
+    def grow(
+        self,
+        strategy: Strategy[Any, Out],
+        seeds: Iterable[Record],
+        *,
+        until: int,
+        rule: Filter[Out] | None = None,
+        draw: Draw | None = None,
+        at_a_time: int = 64,
+        patience: int = 5,
+        name: str | None = None,
+        **roles: Teacher,
+    ) -> Stage[Out]:
+        """Grow a set from seeds: each call of the strategy is shown some of them and some of what has grown so far.
+
+        Two stages come of it: what all draws gave, and of that what the filter kept. Seeds and what has grown are held
+        in memory. It ends with exactly `until` records, or `shortfall` of the result says why there are fewer.
+
+        Args:
+            strategy: what is asked with each draw, such as `SelfInstruct()`.
+            seeds: what the draws begin with; they are no part of the result.
+            until: how many records to accept.
+            rule: judges what comes, one record at a time, such as `novelty(0.7)`; it is shown the seeds first.
+            draw: `(seeds, grown, rng) -> record` that the strategy is given; by default the strategy's method `draw`.
+            at_a_time: draws in one round, at most. Within a round no draw sees what the others gave.
+            patience: rounds in a row without a new record, after which it gives up.
+            name: the second stage's name; the first one's has `-drawn` behind it.
+            roles: teachers that replace a role here only.
+
+        Raises:
+            ConfigError: a prompt, a role or a number is wrong, there are no seeds, or the filter looks ahead.
+            RunError: the run cannot go on; what is finished is kept, and the same command resumes it.
+
+        Reference: Wang et al. 2022, Self-Instruct, arXiv:2212.10560.
+        """
+        goal, pool = Goal(until, at_a_time, patience), list(seeds)
+        drawing = draw or getattr(strategy, "draw", None)
+        if drawing is None:
+            raise ConfigError(f"{strategy!r} has no method draw(seeds, grown, rng): pass run.grow(..., draw=...)")
+        if not pool:
+            raise ConfigError("run.grow(...) was given no seeds; it needs at least one record to draw from")
+        players = self._players(roles)
+        named = name or name_of(strategy)
+        drawn = self._stages.new(f"{named}-drawn", described(strategy), seeds)
+        kept = self._stages.new(named, described(rule), drawn, later=1)
+        work = GrowthPass(strategy, pool, drawing, rule, goal, players, (drawn, kept), self._board, self.seed)
+        stage = self._stages.make((drawn, kept), work, until)
+        stage.shortfall = work.shortfall
+        if work.shortfall:
+            self._view.say(f"{stage.name}: {work.shortfall}")
+        return stage
 
     def save(
         self,
@@ -161,7 +211,7 @@ class Run:
         """
         from synthkd.saving import save_stage
 
-        return save_stage(self._database, self._files, self._stages, stage, folder, reasoning)
+        return save_stage(self._database, self._files, self._stages.made, stage, folder, reasoning)
 
     def close(self) -> None:
         """Finish writing, give back the teachers and release the folder."""
@@ -194,6 +244,18 @@ class Run:
         if isinstance(error, KeyboardInterrupt):
             self._view.say(resume_hint(self.folder))
 
+    def _players(self, roles: Mapping[str, Teacher]) -> dict[str, Teacher]:
+        """The teachers of a stage by role, those included that play in it only."""
+        self._check_open()
+        _check_roles(roles)
+        self._board.budget.check(roles)
+        self._used.update((id(player), player) for player in roles.values())
+        return {**self.roles, **roles}
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConfigError(f"the run in {self.folder} is closed; open it again with Run({str(self.folder)!r}, ...)")
+
     def _resumed(self, budget: Budget) -> Journal:
         """The journal, with what it holds counted where that is limited."""
         try:
@@ -212,51 +274,9 @@ class Run:
             for player in self._used.values():
                 await player.aclose()
 
-    def _new_stage(self, name: str, strategy: str, records: Iterable[Any]) -> StageWriter:
-        if self._closed:
-            raise ConfigError(f"the run in {self.folder} is closed; open it again with Run({str(self.folder)!r}, ...)")
-        taken = {stage.name for stage in self._stages}
-        unique = next(n for n in _numbered(name) if n not in taken)
-        source = records.name if isinstance(records, Stage) else type(records).__name__
-        return StageWriter(self._database, len(self._stages) + 1, unique, strategy, source)
 
-    def _perform(self, writer: StageWriter, work: StrategyPass | FilterPass) -> Stage[Any]:
-        total = len(work.records) if isinstance(work.records, Sequence) else None
-        self._view.begin(writer.name, total)
-        began = time.monotonic()
-
-        async def whole() -> None:
-            writer.begin()
-            try:
-                await work()
-                await self._board.quiet()
-            finally:
-                await self._database.committed()
-            await writer.finish(time.monotonic() - began)
-
-        self._loop.run(whole)
-        stage: Stage[Any] = Stage(self._database, writer.number, writer.name, writer.kinds)
-        self._stages.append(stage)
-        self._view.end(f"{stage.name}: {stage.ledger}")
-        return stage
-
-
-def _described(work: object) -> str:
-    """A strategy or filter in one line, the same in every process."""
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(work))
-
-
-def _name_of(work: object) -> str:
-    name = getattr(work, "__name__", None) or type(work).__name__
-    return name.strip("_<>").replace("_", "-").lower()
-
-
-def _numbered(name: str) -> Iterator[str]:
-    yield name
-    number = 2
-    while True:
-        yield f"{name}-{number}"
-        number += 1
+def _count_of(records: Iterable[Any]) -> int | None:
+    return len(records) if isinstance(records, Sequence) else None
 
 
 def _check_roles(roles: Mapping[str, Any]) -> None:

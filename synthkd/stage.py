@@ -64,6 +64,8 @@ class Stage(Sequence[R_co], Generic[R_co]):
         self._kinds = kinds
         self.number = number
         self.name = name
+        self.shortfall = ""
+        """Why `run.grow` ended before its goal; empty where it did not."""
 
     def __repr__(self) -> str:
         return f"Stage({self.name!r}: {self.ledger})"

@@ -78,17 +78,20 @@ class StageWriter:
         self._line = (number, name, strategy, source)
         self._earlier: _Earlier | None = None
 
-    def begin(self) -> None:
+    def begin(self, last: int | None = None) -> None:
         """Open the stage, and clear away the later ones that an earlier process has left.
+
+        Args:
+            last: the number of the last stage that is made together with this one.
 
         What it left of this very stage stays, to be compared with: in a run that replays another, nothing changes, and
         what does not change is not written again.
         """
         known = self._database.read("SELECT number, name, strategy, input FROM stages WHERE number = ?", self._line[:1])
         self._earlier = _Earlier(self._database, self.number) if known == [self._line] else None
-        kept = self.number if self._earlier else self.number - 1
+        own = -1 if self._earlier else self.number
         for table, column in (("rows", "stage"), ("ledger", "stage"), ("stages", "number")):
-            self._database.put(f"DELETE FROM {table} WHERE {column} > ?", (kept,))
+            self._database.put(f"DELETE FROM {table} WHERE {column} > ? OR {column} = ?", (last or self.number, own))
         if self._earlier:
             self._database.put("UPDATE stages SET complete = 0, seconds = NULL WHERE number = ?", (self.number,))
         else:

@@ -56,6 +56,40 @@ def every(*rules: Filter[R]) -> Filter[R]:
     return _Every(rules)
 
 
+class OneByOne:
+    """A filter that is asked about one record at a time, as where what comes next depends on its verdict.
+
+    Raises:
+        ConfigError: While asked, where a filter wants to see later records first, as `balance` does.
+    """
+
+    def __init__(self, rule: Filter[Any]) -> None:
+        self._parts = [_Fed(part) for part in (rule.rules if isinstance(rule, _Every) else (rule,))]
+
+    def __call__(self, record: Record) -> str | None:
+        return next((verdict for part in self._parts if (verdict := part(record)) is not None), None)
+
+
+class _Fed:
+    def __init__(self, rule: Filter[Any]) -> None:
+        self._rule = rule
+        self._given: list[Record] = []
+        self._verdicts = rule(self._feed())
+
+    def __call__(self, record: Record) -> str | None:
+        self._given.append(record)
+        return next(self._verdicts)
+
+    def _feed(self) -> Iterator[Record]:
+        while True:
+            if not self._given:
+                raise ConfigError(
+                    f"{self._rule!r} wants to see later records before it answers; here each verdict decides what "
+                    "comes next. Use filters that stream, such as novelty() and length(), and filter the rest later."
+                )
+            yield self._given.pop()
+
+
 @overload
 def length(
     *,
