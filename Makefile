@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check wheel bench format clean
+.PHONY: demo test check wheel bench vllm-env format clean
 
 demo: $(READY)
 	$(BIN)/synthkd run pipelines/quickstart.py --out runs/quickstart
@@ -21,6 +21,10 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 
+# vLLM's CPU build in an environment of its own; the tests marked vllm use it: make test SYNTHKD_VLLM_PYTHON=...
+vllm-env:
+	$(PYTHON) tests/vllm_environment.py .venv-vllm
+
 wheel: $(READY)
 	$(BIN)/python tests/wheel.py
 
@@ -34,4 +38,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) runs dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-vllm runs dist .mypy_cache .ruff_cache .pytest_cache
