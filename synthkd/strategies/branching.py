@@ -121,19 +121,36 @@ def child(output: Out, parent: Record, **meta: Any) -> Out:
     return output.model_copy(update=update) if update else output
 
 
-async def called(ask: Ask, name: str, function: Callable[..., Any], known: Mapping[str, JsonValue], *given: Any) -> Any:
-    """What a function of the user's gives. That of an async one is an effect (`known` says of what), had only once.
+async def called(
+    ask: Ask,
+    name: str,
+    function: Callable[..., Any],
+    given: Sequence[Any],
+    known: Mapping[str, JsonValue],
+    into: Callable[[Any], JsonValue],
+) -> Any:
+    """What a function of the user's gives. That of an async one is kept in the journal, and had only once.
+
+    Args:
+        name: what it is called in the strategy's arguments.
+        given: what it is given.
+        known: what its result depends on, so that the journal finds it again.
+        into: makes the result a JSON value.
 
     Raises:
         ConfigError: it gave something to wait for, and is no async function.
     """
+
+    async def act() -> JsonValue:
+        return into(await function(*given))
+
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
-        return await ask.effect(name, known, lambda: function(*given))
+        return await ask.effect(name, known, act)
     found = function(*given)
     if inspect.iscoroutine(found):
         found.close()
         raise ConfigError(f"{name}={function!r} gave a coroutine and is no async function: write it as `async def`")
-    return found
+    return into(found)
 
 
 def check(strategy: Any, record: Record) -> None:

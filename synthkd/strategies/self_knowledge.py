@@ -9,9 +9,9 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, JsonValue
 
 from synthkd.ask import Ask
 from synthkd.errors import ConfigError, EmptyReply, ParseError, RecordError, Refused, Truncated
@@ -19,7 +19,7 @@ from synthkd.prompt import Prompt
 from synthkd.record import Candidates, Prompted, Ranking
 from synthkd.request import Policy, Sampling
 from synthkd.strategies.branching import called, child
-from synthkd.strategies.labeling.verified import Find, Gold
+from synthkd.strategies.labeling.verified import Gold, Verify
 from synthkd.strategies.turns import asked
 from synthkd.verify.answers import exact, final_answer
 
@@ -41,7 +41,8 @@ class Difficulty(Generic[In]):
         gold: the record's field, or the entry of its `meta`, that holds the known answer.
         than: a role to compare with, such as `teacher`.
         by: from a found and the known answer to whether they are the same: `exact`, `matches`, or another.
-        find: from a completion to its answer; may be async.
+        find: from a completion to its answer.
+        verify: in their place, from a whole completion and what `gold` holds to whether it is right; may be async.
 
     Reference: Hugging Face 2025, Open-R1; Jiang et al. 2023, Lion, arXiv:2305.12870.
     """
@@ -54,7 +55,8 @@ class Difficulty(Generic[In]):
     policy: Policy = Policy()
     role: str = "student"
     by: Callable[[str, str], bool] = exact
-    find: Find = final_answer
+    find: Callable[[str], str | None] = final_answer
+    verify: Verify | None = None
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -66,16 +68,16 @@ class Difficulty(Generic[In]):
         Gold(self.gold).check(record)
 
     async def __call__(self, record: In, ask: Ask) -> Sequence[In]:
-        known = Gold(self.gold).known(record)
+        gold = Gold(self.gold, self.by, self.find, self.verify)
+        known = gold.known(record)
         roles = [self.role] if self.than is None else [self.role, self.than]
-        rates = await asyncio.gather(*(self._rate(record, known, role, ask) for role in roles))
+        rates = await asyncio.gather(*(self._rate(record, gold, known, role, ask) for role in roles))
         found: dict[str, float] = {"pass_rate": rates[0]}
         if self.than is not None:
             found |= {f"{self.than}_pass_rate": rates[1], "gap": rates[1] - rates[0]}
         return [child(record.model_copy(update={"parents": ()}), record, **found)]
 
-    async def _rate(self, record: In, known: str, role: str, ask: Ask) -> float:
-        gold = Gold(self.gold, self.by, self.find)
+    async def _rate(self, record: In, gold: Gold, known: JsonValue, role: str, ask: Ask) -> float:
         request = asked(self.prompt, record, self.sampling, self.policy)
         try:
             replies = await ask.many(request, self.n, role)
@@ -108,8 +110,8 @@ class Rewarded:
 
     async def _of(self, record: Candidates, text: str, ask: Ask) -> float | None:
         known = {"record": record.id, "completion": text}
-        found = await called(ask, "reward", self.reward, known, record, text)
-        return None if found is None or not math.isfinite(found) else float(found)
+        found: float | None = await called(ask, "reward", self.reward, (record, text), known, _number)
+        return found
 
 
 class AdditiveScore(BaseModel):
@@ -159,6 +161,10 @@ class SelfReward:
             ask.dropped[f"verdict {error.reason}"] += self.repeats
             return None
         return sum(verdict.value.score for verdict in verdicts) / len(verdicts)
+
+
+def _number(found: Any) -> float | None:
+    return None if found is None or not math.isfinite(found) else float(found)
 
 
 def _ranking(record: Candidates, texts: Sequence[str], rewards: Sequence[float | None], least: int) -> Ranking:

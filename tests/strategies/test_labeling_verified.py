@@ -1,6 +1,7 @@
 """Rejection sampling: only what agrees with the known answer is kept, and a hint helps where nothing does."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,26 +130,40 @@ def test_another_comparison_and_symbolic_mathematics(tmp_path: Path) -> None:
 
 
 def test_a_program_is_run_by_what_is_injected_and_never_again_in_a_replay(tmp_path: Path) -> None:
-    ran: list[str] = []
+    ran: list[tuple[str, object]] = []
 
-    async def output(program: str) -> str | None:
-        ran.append(program)
+    async def verify(program: str, known: object) -> str:
+        ran.append((program, known))
         await asyncio.sleep(0)
-        return "4" if "2 + 2" in program else None
+        return "passed" if "2 + 2" in program else ""
 
     programs = iter(["print(5)", "print(2 + 2)"])
-    strategy = Verified(ProgramOfThought(), find=output)
-    [row] = replays(tmp_path, strategy, [SUM], lambda _: f'{{"program": "{next(programs)}"}}')
+    strategy = Verified(ProgramOfThought(), gold="tests", verify=verify)
+    record = Instruction(prompt="What is 2 + 2?", meta={"tests": ["assert x == 4"]})
+    [row] = replays(tmp_path, strategy, [record], lambda _: json.dumps({"program": next(programs)}))
     assert row.completion == "print(2 + 2)"
-    assert ran == ["print(5)", "print(2 + 2)"]
+    assert ran == [("print(5)", ["assert x == 4"]), ("print(2 + 2)", ["assert x == 4"])]
+
+
+def test_a_verifier_may_be_a_plain_function_and_a_record_without_anything_to_verify_by_is_rejected(
+    tmp_path: Path,
+) -> None:
+    def verify(completion: str, known: int) -> bool:
+        return len(completion) == known
+
+    with opened(tmp_path, lambda _: "four") as run:
+        stage = run.map(Verified(Answer(), verify=verify), [SUM, Sum(prompt="?", answer=None)])
+        assert (len(stage), stage.ledger.rejected) == (1, {"no gold answer": 1})
+        stage = run.map(Verified(Answer(), tries=1, verify=verify, hint=GOLD), [Sum(prompt="?", answer=5)])
+        assert stage.ledger.rejected == {"wrong answer": 1}
 
 
 def test_a_function_that_gives_a_coroutine_must_be_async_itself(tmp_path: Path) -> None:
-    async def output(program: str) -> str:
-        return program
+    async def verify(program: str, known: object) -> bool:
+        return True
 
     with opened(tmp_path, lambda _: "a") as run, pytest.raises(ConfigError, match="async def"):
-        run.map(Verified(Answer(), find=lambda text: output(text)), [SUM])
+        run.map(Verified(Answer(), verify=lambda text, known: verify(text, known)), [SUM])
 
 
 def test_a_record_without_known_answer_is_refused_first_and_rejected_later(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ class Rationale(_OneReply[Reasoned]):
 class ProgramOfThought(_OneReply[Programmed]):
     """A program whose output is the answer; the program is the completion.
 
-    Nothing runs it here: `Verified(ProgramOfThought(), find=...)` takes an async function that does, in a sandbox.
+    Nothing runs it here: `Verified(ProgramOfThought(), verify=...)` takes an async function that does, in a sandbox.
 
     Reference: Chen et al. 2022, Program of Thoughts, arXiv:2211.12588; Yue et al. 2023, MAmmoTH, arXiv:2309.05653.
     """

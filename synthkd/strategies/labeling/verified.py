@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
+
+from pydantic import JsonValue
 
 from synthkd.ask import Ask, Strategy
 from synthkd.errors import ConfigError, RecordError
@@ -21,8 +23,8 @@ from synthkd.verify.answers import exact, final_answer, marked_answer, matches
 
 In = TypeVar("In", bound=Prompted)
 
-Find = Callable[[str], str | None] | Callable[[str], Awaitable[str | None]]
-"""From a completion to its answer, such as `final_answer`, or what a sandbox gives for a program."""
+Verify = Callable[[str, Any], object] | Callable[[str, Any], Awaitable[object]]
+"""From a whole completion and what is known to something that is true where the completion is right."""
 
 _APART = 1000
 """From the first draw of one try to that of the next; no strategy draws as much of one request."""
@@ -36,12 +38,14 @@ class Gold:
         name: the record's field, or the entry of its `meta`, that holds it. Of a whole solution (`... #### 72`), the
             answer marked in it is taken.
         by: from a found and the known answer to whether they are the same: `exact`, `matches`, or another.
-        find: from a completion to its answer. What an async one finds is kept in the journal, so a replay runs nothing.
+        find: from a completion to its answer.
+        verify: in their place. What an async one says is kept in the journal, so a replay runs nothing.
     """
 
     name: str
     by: Callable[[str, str], bool] = exact
-    find: Find = final_answer
+    find: Callable[[str], str | None] = final_answer
+    verify: Verify | None = None
 
     def check(self, record: Record) -> None:
         """Refuse a record without a known answer."""
@@ -52,9 +56,11 @@ class Gold:
                 f"in meta; it has {', '.join(found)}. Name another with gold=..."
             )
 
-    def known(self, record: Record) -> str:
-        """The known answer of a record."""
+    def known(self, record: Record) -> JsonValue:
+        """The known answer of a record: a text, or for `verify` what is there, such as a list of tests."""
         found = record.variables().get(self.name)
+        if self.verify is not None and found is not None:
+            return cast(JsonValue, found)
         if not isinstance(found, str | int | float) or isinstance(found, bool) or not str(found).strip():
             raise RecordError(
                 f"the known answer is looked for in {self.name!r}, which holds {str(found)[:80]!r}; "
@@ -63,20 +69,20 @@ class Gold:
             )
         return marked_answer(str(found)) or str(found).strip()
 
-    async def agrees(self, completion: str, known: str, ask: Ask) -> bool | None:
+    async def agrees(self, completion: str, known: JsonValue, ask: Ask) -> bool | None:
         """Whether a completion gives the known answer; `None` where it gives none."""
+        if self.verify is not None:
+            about: dict[str, JsonValue] = {"completion": completion, "known": known}
+            return bool(await called(ask, "verify", self.verify, (completion, known), about, bool))
+        known = str(known)
         if exact(completion, known):  # an answer and nothing else, which `find` may see nothing in
             return True
-        found = await self._found(completion, ask)
+        found = self.find(completion)
         if found is None:
             return None
         if self.by is matches:  # may take its time
             return await asyncio.to_thread(matches, found, known)
         return self.by(found, known)
-
-    async def _found(self, completion: str, ask: Ask) -> str | None:
-        found = await called(ask, "find", self.find, {"completion": completion}, completion)
-        return None if found is None else str(found)
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,8 @@ class Correct:
         gold: the record's field, or the entry of its `meta`, that holds the known answer.
         most: keep no more than so many; equal completions count once.
         by: from a found and the known answer to whether they are the same: `exact`, `matches`, or another.
-        find: from a completion to its answer; may be async.
+        find: from a completion to its answer.
+        verify: in their place, from a whole completion and what `gold` holds to whether it is right; may be async.
 
     Reference: Yuan et al. 2023, rejection sampling fine-tuning, arXiv:2308.01825.
     """
@@ -98,7 +105,8 @@ class Correct:
     gold: str = "answer"
     most: int | None = None
     by: Callable[[str, str], bool] = exact
-    find: Find = final_answer
+    find: Callable[[str], str | None] = final_answer
+    verify: Verify | None = None
 
     def __post_init__(self) -> None:
         if self.most is not None and self.most < 1:
@@ -109,7 +117,7 @@ class Correct:
         Gold(self.gold).check(record)
 
     async def __call__(self, record: Candidates, ask: Ask) -> Sequence[Demonstration]:
-        gold = Gold(self.gold, self.by, self.find)
+        gold = Gold(self.gold, self.by, self.find, self.verify)
         known = gold.known(record)
         verdicts = [await gold.agrees(completion, known, ask) for completion in record.completions]
         if not any(verdicts):
@@ -141,7 +149,9 @@ class Verified(Generic[In]):
         most: how many right completions are enough; different ones, and no more are kept.
         hint: words the hint; the list `shown` in it holds the known answer. Built in is `labeling/gold`.
         by: from a found and the known answer to whether they are the same: `exact`, `matches`, or another.
-        find: from a completion to its answer; an async one may run a program, and its result is kept in the journal.
+        find: from a completion to its answer.
+        verify: in their place, from a whole completion and what `gold` holds (an answer, tests) to whether it is right:
+            `async def verify(program, tests)` that runs it in a sandbox. Its verdicts are kept in the journal.
 
     Reference: Zelikman et al. 2022, STaR, arXiv:2203.14465; Yuan et al. 2023, arXiv:2308.01825.
     """
@@ -152,7 +162,8 @@ class Verified(Generic[In]):
     most: int = 1
     hint: Prompt[str] | None = None
     by: Callable[[str, str], bool] = exact
-    find: Find = final_answer
+    find: Callable[[str], str | None] = final_answer
+    verify: Verify | None = None
 
     def __post_init__(self) -> None:
         for name in ("tries", "most"):
@@ -167,16 +178,17 @@ class Verified(Generic[In]):
         check(self.strategy, record)
 
     async def __call__(self, record: In, ask: Ask) -> Sequence[Demonstration]:
-        known = Gold(self.gold).known(record)
+        gold = Gold(self.gold, self.by, self.find, self.verify)
+        known = gold.known(record)
         found = _Found()
         for number in range(self.tries):
-            await self._try(self.strategy, record, Branch(ask, first=number * _APART), known, found)
+            await self._try(self.strategy, record, Branch(ask, first=number * _APART), gold, known, found)
             if len(found.right) >= self.most:
                 break
         tries = number + 1
         if not found.right and self.hint is not None:
             tries += 1
-            await self._try(Swap(self.strategy, known, prompt=self.hint), record, ask, known, found)
+            await self._try(Swap(self.strategy, str(known), prompt=self.hint), record, ask, gold, known, found)
         if not found.right:
             raise found.failures[0] if not found.verdicts else _wrong(found.verdicts, known)
         ask.dropped.update(failure.reason for failure in found.failures)
@@ -185,9 +197,14 @@ class Verified(Generic[In]):
         return [one.model_copy(update={"meta": {**one.meta, "tries": tries}}) for one in kept]
 
     async def _try(
-        self, strategy: Strategy[In, Demonstration | Candidates], record: In, ask: Ask, known: str, found: _Found
+        self,
+        strategy: Strategy[In, Demonstration | Candidates],
+        record: In,
+        ask: Ask,
+        gold: Gold,
+        known: JsonValue,
+        found: _Found,
     ) -> None:
-        gold = Gold(self.gold, self.by, self.find)
         try:
             outputs = await strategy(record, ask)
         except RecordError as error:
@@ -222,9 +239,9 @@ def _each(output: Demonstration | Candidates) -> list[Demonstration]:
     return [one.model_copy(update={"parents": output.parents}) for one in made]
 
 
-def _wrong(verdicts: Sequence[bool | None], known: str) -> RecordError:
+def _wrong(verdicts: Sequence[bool | None], known: JsonValue) -> RecordError:
     told = sum(verdict is not None for verdict in verdicts)
-    message = f"of {len(verdicts)} completions {told} give an answer, and none of them is {known[:80]!r}"
+    message = f"of {len(verdicts)} completions {told} give an answer, and none of them agrees with {str(known)[:80]!r}"
     return RecordError(message, reason=_reason(False if told else None))
 
 
