@@ -1,7 +1,49 @@
 """The built-in strategies, by their names; each is a frozen dataclass and an async callable."""
 
 from synthkd.ask import Strategy
+from synthkd.strategies.combining import Ensemble, Ordered, Repeat, Route, chain
+from synthkd.strategies.demonstrations import Shots
 from synthkd.strategies.feedback import Rank, Rating
-from synthkd.strategies.labeling import Answer, Rationale, Reasoned, Sample, SelfConsistency
+from synthkd.strategies.labeling import (
+    Answer,
+    Correct,
+    Generate,
+    Programmed,
+    ProgramOfThought,
+    Rationale,
+    Reasoned,
+    Sample,
+    SelfConsistency,
+    Swap,
+    Think,
+    Verified,
+)
+from synthkd.strategies.self_knowledge import AdditiveScore, Difficulty, Rewarded, SelfReward
 
-__all__ = ["Answer", "Rank", "Rating", "Rationale", "Reasoned", "Sample", "SelfConsistency", "Strategy"]
+__all__ = [
+    "AdditiveScore",
+    "Answer",
+    "Correct",
+    "Difficulty",
+    "Ensemble",
+    "Generate",
+    "Ordered",
+    "ProgramOfThought",
+    "Programmed",
+    "Rank",
+    "Rating",
+    "Rationale",
+    "Reasoned",
+    "Repeat",
+    "Rewarded",
+    "Route",
+    "Sample",
+    "SelfConsistency",
+    "SelfReward",
+    "Shots",
+    "Strategy",
+    "Swap",
+    "Think",
+    "Verified",
+    "chain",
+]

@@ -1,4 +1,4 @@
-"""Labeling: strategies in which a teacher answers instructions that are already there."""
+"""Samples: several answers to one instruction, and the one on which they agree."""
 
 from __future__ import annotations
 
@@ -7,95 +7,28 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pydantic import BaseModel, Field
-
 from synthkd.ask import Ask
 from synthkd.errors import ConfigError, RecordError
 from synthkd.prompt import Prompt
 from synthkd.record import Candidates, Demonstration, Instruction
 from synthkd.request import Policy, Sampling
+from synthkd.strategies.labeling.making import demonstration
+from synthkd.strategies.turns import asked
 from synthkd.verify.answers import final_answer, value
-
-
-class Reasoned(BaseModel):
-    """The typed reply of `Rationale`."""
-
-    reasoning: str = Field(description="The steps, in order.")
-    answer: str = Field(description="The final answer, alone.")
-
-
-def _answer() -> Prompt[str]:
-    return Prompt("labeling/answer", str)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One answer to each instruction, in plain text; the teacher's own thinking is kept beside it."""
-
-    prompt: Prompt[str] = field(default_factory=_answer)
-    sampling: Sampling = Sampling()
-    policy: Policy = Policy()
-    role: str = "teacher"
-
-    def check(self, record: Instruction) -> None:
-        """Refuse a template that wants what the record does not have."""
-        self.prompt.check(record)
-
-    async def __call__(self, record: Instruction, ask: Ask) -> Sequence[Demonstration]:
-        request = self.prompt.fill(record, sampling=self.sampling, policy=self.policy)
-        reply = await ask.reply(request, self.role)
-        return [
-            Demonstration(
-                parents=(record.id,),
-                prompt=record.prompt,
-                completion=reply.value,
-                reasoning=reply.reasoning,
-                meta=record.carried(),
-            )
-        ]
-
-
-@dataclass(frozen=True)
-class Rationale:
-    """Step-by-step reasoning as a typed reply: the steps become `reasoning`, the final answer the completion.
-
-    Reference: Wei et al. 2022, Chain-of-Thought Prompting, arXiv:2201.11903; Hsieh et al. 2023, Distilling
-        Step-by-Step, arXiv:2305.02301.
-    """
-
-    prompt: Prompt[Reasoned] = field(default_factory=lambda: Prompt("labeling/rationale", Reasoned))
-    sampling: Sampling = Sampling()
-    policy: Policy = Policy()
-    role: str = "teacher"
-
-    def check(self, record: Instruction) -> None:
-        """Refuse a template that wants what the record does not have."""
-        self.prompt.check(record)
-
-    async def __call__(self, record: Instruction, ask: Ask) -> Sequence[Demonstration]:
-        reply = await ask.reply(self.prompt.fill(record, sampling=self.sampling, policy=self.policy), self.role)
-        steps = "\n\n".join(part for part in (reply.reasoning, reply.value.reasoning) if part)
-        return [
-            Demonstration(
-                parents=(record.id,),
-                prompt=record.prompt,
-                completion=reply.value.answer,
-                reasoning=steps or None,
-                meta=record.carried(),
-            )
-        ]
 
 
 @dataclass(frozen=True)
 class Sample:
     """Several answers to each instruction, drawn independently, from one role or from several.
 
+    Where several roles are asked, `meta["roles"]` says for each completion whose it is.
+
     Args:
         n: draws from each role.
     """
 
     n: int = 4
-    prompt: Prompt[str] = field(default_factory=_answer)
+    prompt: Prompt[str] = field(default_factory=lambda: Prompt("labeling/answer", str))
     sampling: Sampling = Sampling(temperature=0.8)
     policy: Policy = Policy()
     roles: tuple[str, ...] = ("teacher",)
@@ -109,17 +42,20 @@ class Sample:
         self.prompt.check(record)
 
     async def __call__(self, record: Instruction, ask: Ask) -> Sequence[Candidates]:
-        request = self.prompt.fill(record, sampling=self.sampling, policy=self.policy)
+        request = asked(self.prompt, record, self.sampling, self.policy)
         drawn = await asyncio.gather(*(ask.many(request, self.n, role) for role in self.roles))
         replies = [reply for of_role in drawn for reply in of_role]
         thoughts = tuple(reply.reasoning for reply in replies)
+        meta = record.carried()
+        if len(self.roles) > 1:
+            meta["roles"] = [role for role, of_role in zip(self.roles, drawn, strict=True) for _ in of_role]
         return [
             Candidates(
                 parents=(record.id,),
                 prompt=record.prompt,
                 completions=tuple(reply.value for reply in replies),
                 reasonings=thoughts if any(thoughts) else (),
-                meta=record.carried(),
+                meta=meta,
             )
         ]
 
@@ -156,13 +92,5 @@ class SelfConsistency:
         if share < self.least:
             said = f"{answers[chosen]!r} has {share:.0%} of the votes, wanted {self.least:.0%}"
             raise RecordError(said, reason="no majority")
-        return [
-            Demonstration(
-                parents=(record.id,),
-                prompt=record.prompt,
-                completion=record.completions[chosen],
-                reasoning=record.reasonings[chosen] if record.reasonings else None,
-                weight=share,
-                meta=record.meta,
-            )
-        ]
+        reasoning = record.reasonings[chosen] if record.reasonings else None
+        return [demonstration(record, record.completions[chosen], reasoning, weight=share)]
