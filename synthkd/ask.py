@@ -34,10 +34,10 @@ class Ask:
     `await ask(request)` gives the typed value; `ask.reply` what stood around it as well; `ask.many` several draws.
     """
 
-    __slots__ = ("__dict__", "_again", "_board", "_seed", "_teachers", "dropped", "sources")
+    __slots__ = ("__dict__", "_board", "_first", "_seed", "_teachers", "dropped", "sources")
 
-    def __init__(self, board: Switchboard, teachers: Mapping[str, Teacher], seed: str, again: int = 0) -> None:
-        self._again = again  # how often the same record was worked on before; its draws are new ones
+    def __init__(self, board: Switchboard, teachers: Mapping[str, Teacher], seed: str, first: int = 0) -> None:
+        self._first = first  # number of the first draw of each request, so that what was asked before is drawn anew
         self._board = board
         self._teachers = teachers
         self._seed = seed
@@ -67,11 +67,11 @@ class Ask:
     async def reply(self, request: Request[T], role: str = "teacher") -> Reply[T]:
         """Ask once; the typed value with its text, reasoning and completion."""
         teacher, request = self._addressed(request, role)
-        [completion] = await self._draw(teacher, request, (self._again,))
+        [completion] = await self._draw(teacher, request, (0,))
         try:
             return parse(completion, request)
         except (Truncated, ParseError):  # to be asked again, perhaps; what is read at once needs no coroutine
-            return await self._read(teacher, request, completion, self._again)
+            return await self._read(teacher, request, completion, 0)
 
     async def many(self, request: Request[T], n: int, role: str = "teacher") -> list[Reply[T]]:
         """Draw `n` replies; those that stay unusable are dropped and counted.
@@ -83,9 +83,8 @@ class Ask:
         if n < 1:
             raise ConfigError(f"ask.many(..., n={n}): at least one draw is needed")
         teacher, request = self._addressed(request, role)
-        indices = range(self._again * n, (self._again + 1) * n)
-        completions = await self._draw(teacher, request, indices)
-        read = [self._read(teacher, request, drawn, index) for index, drawn in zip(indices, completions, strict=True)]
+        completions = await self._draw(teacher, request, range(n))
+        read = [self._read(teacher, request, completion, index) for index, completion in enumerate(completions)]
         replies: list[Reply[T]] = []
         failures: list[RecordError] = []
         for outcome in await asyncio.gather(*read, return_exceptions=True):
@@ -147,12 +146,17 @@ class Ask:
         defaults = teacher.sampling
         if defaults is not _NO_DEFAULTS and defaults != _NO_DEFAULTS:
             request = replace(request, sampling=request.sampling.over(defaults))
+        if self._first and request.sampling.seed is not None:  # else a seeded teacher says the same again
+            again = replace(request.sampling, seed=request.sampling.seed + self._first)
+            request = replace(request, sampling=again)
         if request.reply is not str and not teacher.native_schema:
             request = with_schema(request)
         return teacher, request
 
     async def _draw(self, teacher: Teacher, request: Request[T], indices: Sequence[int]) -> list[Completion]:
         self.sources.add(self._board.journal.source(teacher.identity, request))
+        if self._first:
+            indices = [self._first + index for index in indices]
         return await self._board.draw(teacher, request, indices)
 
     async def _read(self, teacher: Teacher, request: Request[T], completion: Completion, index: int) -> Reply[T]:

@@ -31,6 +31,10 @@ Draw = Callable[[Sequence[Any], Sequence[Any], random.Random], Record]
 """Makes the record that the strategy is given from the seeds, what has grown so far, and a seeded generator."""
 
 
+_APART = 1_000_000
+"""From the first sample index of a draw to that of the next one that shows the same; no strategy draws as many."""
+
+
 @dataclass(frozen=True, slots=True)
 class Goal:
     """How far a set is to grow, and when to give up."""
@@ -110,7 +114,7 @@ class GrowthPass:
                 check(record)  # before anything is paid for
             again, self._seen[record.id] = self._seen[record.id], self._seen[record.id] + 1
             inputs.append(record)
-            asks.append(Ask(self._board, self._roles, f"{self._seed}:{record.id}:{again}", again))
+            asks.append(Ask(self._board, self._roles, f"{self._seed}:{record.id}:{again}", again * _APART))
         work = [
             asyncio.create_task(attempt(self._strategy, record, ask, self._drawn.name, self._draws + place))
             for place, (record, ask) in enumerate(zip(inputs, asks, strict=True))

