@@ -207,8 +207,10 @@ def _drawn(principles: Sequence[str], rng: Random) -> Iterator[str | None]:
 
 
 def _with_last_turn(record: Instruction, text: str) -> str | tuple[Message, ...]:
-    """The prompt with another text in its last user turn."""
+    """The prompt with another text in its last user turn, beside the pictures that it has."""
     if isinstance(record.prompt, str):
         return text
     last = max(place for place, turn in enumerate(record.prompt) if turn.role == "user")
-    return (*record.prompt[:last], replace(record.prompt[last], content=text), *record.prompt[last + 1 :])
+    turn = record.prompt[last]
+    written = replace(turn, content=(*turn.images, text) if turn.images else text)
+    return (*record.prompt[:last], written, *record.prompt[last + 1 :])
