@@ -6,6 +6,7 @@ Invariant: whatever is chosen from is shown in more than one order, and its shar
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -121,7 +122,7 @@ class Choose:
         self, record: Candidates | Preference, pair: tuple[str, str], shares: tuple[float, float], principle: str
     ) -> Preference | None:
         share = min(max(fmean(shares), self.clamp), 1.0 - self.clamp)
-        if share == 0.5:
+        if math.isclose(share, 0.5, abs_tol=1e-9):
             return None
         better, worse = pair if share > 0.5 else pair[::-1]
         sides = [one if share > 0.5 else 1.0 - one for one in shares]
@@ -191,7 +192,7 @@ class Classify:
             raise RecordError(f"the judge chose no class in any of {len(drawn)} orders", reason="judge abstained")
         mean = {name: fmean(shares[name] for shares in told) for name in self.classes}
         best, next_best, *_ = sorted(mean.values(), reverse=True)
-        if best == next_best:
+        if math.isclose(best, next_best, abs_tol=1e-9):
             raise RecordError(f"the judge's choices come out even: {mean}", reason="tie")
         label = max(mean, key=lambda name: mean[name])
         meta = record.carried() if isinstance(record, Instruction) else record.meta
