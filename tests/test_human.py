@@ -67,6 +67,7 @@ def test_a_run_stops_until_all_are_decided_and_goes_on_where_it_was(start: Start
     assert [(row["id"], row["decision"], row["completion"]) for row in sheet(folder)] == [
         (record.id, "", record.completion) for record in ROWS
     ]
+    assert list(sheet(folder)[0]) == ["id", "decision", "comment", "edit", "prompt", "completion"]
     fill(folder, ("accept",), ("Reject ", "too short"))
     with pytest.raises(AwaitingReview, match="1 records wait"):
         human.review(start(), ROWS)

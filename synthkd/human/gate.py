@@ -53,7 +53,7 @@ def review(
         records: what is reviewed.
         name: of the stage, and of the gate's folder; a second gate of a run needs another one.
         folder: where the gate's files are; by default a folder of that name in the run's.
-        show: fields, entries of `meta` or `instruction` that the person sees; by default all fields of the record.
+        show: fields, entries of `meta` or `instruction` that the person sees; by default its fields that say something.
         edit: the text field that the person may write anew; the earlier text stands in `meta["earlier"]`.
         undecided: `wait`: stop the run until all are decided. `drop`: go on without them ("not reviewed"). `keep`: go
             on with them as they are.
@@ -218,7 +218,8 @@ class Gate:
                 f"review(show=...): a {type(record).__name__} has no {unknown[0]!r}; there are "
                 f"{', '.join(name for name in offered if name not in _LINEAGE)}"
             )
-        names = self.show or [name for name in _fields(record) if offered[name] not in (None, (), {})]
+        fields = type(record).model_fields
+        names = self.show or [name for name in _fields(record) if offered[name] != fields[name].default]
         return {name if name not in sheet.OWN else f"{name} (shown)": _text(offered[name]) for name in names}
 
     def _decision(self, where: str, cells: Mapping[str, str]) -> Decision:
