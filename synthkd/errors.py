@@ -22,6 +22,7 @@ Every error has one of three addressees, and its base class says which::
         RunLocked          another process works in this folder
         RunFolderError     the folder cannot be written, or its file is damaged
         LedgerError        rows and rejects do not add up: a bug in synthkd
+        AwaitingReview     records wait for a human's decision
 
 A message says what happened with the value, what was expected, and the cure. No message ever holds a secret.
 """
@@ -146,3 +147,7 @@ class RunFolderError(RunError):
 
 class LedgerError(RunError):
     """A stage's rows and rejects do not add up: a bug in synthkd, never the user's."""
+
+
+class AwaitingReview(RunError):
+    """Records wait for a human's decision; the same command goes on when it is made."""

@@ -47,7 +47,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         synthkd.Pipeline  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["strategies", "filters", "teachers", "errors", "testing"])
+@pytest.mark.parametrize("module", ["strategies", "filters", "human", "teachers", "errors", "testing"])
 def test_what_a_package_announces_is_there(module: str) -> None:
     package = import_module(f"synthkd.{module}")
     names = getattr(package, "__all__", [])

@@ -3,7 +3,17 @@
 from synthkd.ask import Strategy
 from synthkd.strategies.combining import Ensemble, Ordered, Repeat, Route, chain
 from synthkd.strategies.demonstrations import Shots
-from synthkd.strategies.feedback import Rank, Rating
+from synthkd.strategies.feedback import (
+    Choose,
+    Classify,
+    Critique,
+    Judge,
+    Rank,
+    Rating,
+    Revise,
+    RevisedPair,
+    Score,
+)
 from synthkd.strategies.labeling import (
     Answer,
     Correct,
@@ -23,10 +33,14 @@ from synthkd.strategies.self_knowledge import AdditiveScore, Difficulty, Rewarde
 __all__ = [
     "AdditiveScore",
     "Answer",
+    "Choose",
+    "Classify",
     "Correct",
+    "Critique",
     "Difficulty",
     "Ensemble",
     "Generate",
+    "Judge",
     "Ordered",
     "ProgramOfThought",
     "Programmed",
@@ -35,9 +49,12 @@ __all__ = [
     "Rationale",
     "Reasoned",
     "Repeat",
+    "Revise",
+    "RevisedPair",
     "Rewarded",
     "Route",
     "Sample",
+    "Score",
     "SelfConsistency",
     "SelfReward",
     "Shots",

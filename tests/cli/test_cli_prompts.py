@@ -34,7 +34,8 @@ def test_show_prints_the_file_itself_and_nothing_else() -> None:
 def test_an_unknown_name_is_a_sentence_with_the_near_ones() -> None:
     result = cli("prompts", "show", "feedback/rat")
     assert result.exit_code == 2
-    assert "Did you mean 'feedback/rate'?" in result.stderr
+    assert "Did you mean" in result.stderr
+    assert "'feedback/rate'" in result.stderr
 
 
 def test_render_prints_the_messages_by_role() -> None:

@@ -1,4 +1,7 @@
-"""Feedback: strategies in which a judge compares, scores or criticises what others wrote."""
+"""Ranking by single scores: the only place that makes a pair of the best and the worst of several candidates.
+
+Invariant: equal scores never become a pair, and a verdict that cannot be read takes no part.
+"""
 
 from __future__ import annotations
 
