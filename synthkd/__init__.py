@@ -58,7 +58,18 @@ _HOMES = {
     "Strategy": "ask",
     "Teacher": "request",
 }
-_MODULES = ("data", "errors", "evaluation", "filters", "strategies", "teachers", "testing", "training", "verify")
+_MODULES = (
+    "data",
+    "errors",
+    "evaluation",
+    "filters",
+    "strategies",
+    "teachers",
+    "testing",
+    "tools",
+    "training",
+    "verify",
+)
 
 __all__ = [
     "Ask",
