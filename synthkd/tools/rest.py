@@ -103,7 +103,7 @@ def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Ma
         for method in _METHODS:
             if not isinstance(operation := item.get(method), Mapping):
                 continue
-            name = re.sub(r"[^A-Za-z0-9_-]+", "_", operation.get("operationId") or f"{method}_{path}").strip("_")[:64]
+            name = re.sub(r"[^A-Za-z0-9_-]+", "_", operation.get("operationId") or f"{method}{path}").strip("_")[:64]
             own = [_resolved(document, one) for one in operation.get("parameters", ())]
             known = {(one["name"], one["in"]) for one in own}
             shared = [_resolved(document, one) for one in item.get("parameters", ())]
