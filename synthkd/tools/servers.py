@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _SHORTEST = 6
 """Characters from which on a value may be a secret."""
+_INVALID_PARAMS = -32602
+"""JSON-RPC's word for arguments that a server refuses."""
 
 
 @contextmanager
@@ -107,6 +109,8 @@ def _tools(
                     work = portal.start_task_soon(client.call_tool, name, arguments)
                     return _outcome(await asyncio.wrap_future(work), clean)
             except Exception as error:  # whatever the transport makes of a server that is gone
+                if getattr(error, "code", None) == _INVALID_PARAMS:
+                    return Outcome(clean(f"Error: {error}"), failed=True)
                 raise RecordError(
                     f"{name} of the MCP server {shown!r}: {clean(_reason(error))[:300]}", reason="tool unavailable"
                 ) from None

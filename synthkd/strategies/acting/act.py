@@ -191,7 +191,9 @@ class Act:
                 return None
             search.left -= 1
             move = await self._moved(path, tried, search)
-            if move is None or move.summary in tried:
+            if move is None:  # to ask the same again would give the same
+                return None
+            if move.summary in tried:
                 continue
             tried.append(move.summary)
             if not move.calls:

@@ -18,6 +18,7 @@ from synthkd.message import Image, Message
 from synthkd.prompt import Prompt
 from synthkd.record import Prompted
 from synthkd.request import Policy, Request, Sampling
+from synthkd.text import storable
 from synthkd.tools.tool import Outcome, Tool, canonical
 
 GIVE_UP = "give_up"
@@ -204,7 +205,7 @@ def _read(call: Mapping[str, Any], fallback: str) -> Call:
     if given in (None, ""):
         return found
     try:
-        arguments = json.loads(given, parse_constant=_no_number) if isinstance(given, str) else given
+        arguments = storable(json.loads(given, parse_constant=_no_number) if isinstance(given, str) else given)
         problem = "" if isinstance(arguments, dict) else f"a JSON object is expected, not {str(given)[:80]!r}"
     except (ValueError, RecursionError) as error:
         arguments, problem = None, str(error)
