@@ -142,7 +142,7 @@ class Service:
                     proxy=_proxy_for(url),
                 ) as answer,
             ):
-                return self._outcome(operation, answer.status, await _body(answer))
+                return self._outcome(operation, answer.status, *await _body(answer))
         except aiohttp.ClientConnectorError as error:
             raise _Again(self.clean(str(error))) from None
         except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError) as error:
@@ -151,8 +151,10 @@ class Service:
                 raise _Again(said) from None
             raise RecordError(f"{operation.method} {operation.path}: {said}", reason="tool unavailable") from None
 
-    def _outcome(self, operation: Operation, status: int, text: str) -> Outcome:
+    def _outcome(self, operation: Operation, status: int, text: str, whole: bool) -> Outcome:
         text = self.clean(text)
+        if not whole:  # where it was cut there may be half a secret
+            text = text[: -max(map(len, self.secrets), default=1)]
         if status == 401:
             raise RunError(
                 f"{operation.method} {self.url}{operation.path} answered 401: {text[:300]!r}. "
@@ -197,8 +199,8 @@ def service(base_url: str, headers: Mapping[str, str], query: Mapping[str, str],
     return Service(base_url.rstrip("/"), headers, query, tuple(sorted(secrets, key=len, reverse=True)), timeout, tries)
 
 
-async def _body(answer: aiohttp.ClientResponse) -> str:
-    """What came back as text; what is none is named."""
+async def _body(answer: aiohttp.ClientResponse) -> tuple[str, bool]:
+    """What came back as text, what is none by its name; and whether that is all of it."""
     read = bytearray()
     async for chunk in answer.content.iter_chunked(65536):
         read += chunk
@@ -206,11 +208,12 @@ async def _body(answer: aiohttp.ClientResponse) -> str:
             break
     kind = answer.content_type
     if kind.startswith(("image/", "audio/", "video/", "application/octet-stream", "application/pdf")):
-        return f"({kind}, {len(read)} bytes)" if read else ""
+        return f"({kind}, {len(read)} bytes)" if read else "", True
     try:
-        return bytes(read[:_LONGEST]).decode(answer.charset or "utf-8", errors="replace")
+        text = bytes(read[:_LONGEST]).decode(answer.charset or "utf-8", errors="replace")
     except LookupError:  # a charset that nobody knows
-        return bytes(read[:_LONGEST]).decode(errors="replace")
+        text = bytes(read[:_LONGEST]).decode(errors="replace")
+    return text, len(read) <= _LONGEST
 
 
 def _text(value: Any) -> str:

@@ -275,7 +275,9 @@ def test_credentials_reach_the_server_and_no_file(api: Serve, tmp_path: Path) ->
 
 def test_a_long_answer_and_one_that_is_no_text_are_kept_short(api: Serve, tmp_path: Path) -> None:
     long = api(lambda request, body: web.Response(body=b"x" * 3_000_000, content_type="text/plain"))
-    assert len(call(tmp_path / "a", pets(long.url)["getPet"], {"petId": "1"}).text) == 2**20
+    assert len(call(tmp_path / "a", pets(long.url)["getPet"], {"petId": "1"}).text) == 2**20 - len(KEY)
+    half = api(lambda request, body: web.Response(body=b"x" * (2**20 - 9) + KEY.encode(), content_type="text/plain"))
+    assert set(call(tmp_path / "half", pets(half.url)["getPet"], {"petId": "1"}).text) == {"x"}
     picture = api(lambda request, body: web.Response(body=b"\x89PNG", content_type="image/png"))
     assert call(tmp_path / "b", pets(picture.url)["getPet"], {"petId": "1"}) == Outcome("(image/png, 4 bytes)")
 
