@@ -67,6 +67,7 @@ _MODULES = (
     "strategies",
     "teachers",
     "testing",
+    "tools",
     "training",
     "verify",
 )
