@@ -20,6 +20,7 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.bench $(BENCH)
+	$(BIN)/python -m benchmarks.filters --quick
 
 wheel: $(READY)
 	$(BIN)/python tests/wheel.py
