@@ -1,8 +1,27 @@
 """The built-in strategies, by their names; each is a frozen dataclass and an async callable."""
 
 from synthkd.ask import Strategy
+from synthkd.strategies.distribution import TopK
 from synthkd.strategies.feedback import Rank, Rating
+from synthkd.strategies.label_probability import LabelProbability
 from synthkd.strategies.labeling import Answer, Rationale, Reasoned, Sample, SelfConsistency
 from synthkd.strategies.retrieval import Retrieve
+from synthkd.strategies.scores import IFD, Loss, QueryLikelihood, ReverseIFD
 
-__all__ = ["Answer", "Rank", "Rating", "Rationale", "Reasoned", "Retrieve", "Sample", "SelfConsistency", "Strategy"]
+__all__ = [
+    "IFD",
+    "Answer",
+    "LabelProbability",
+    "Loss",
+    "QueryLikelihood",
+    "Rank",
+    "Rating",
+    "Rationale",
+    "Reasoned",
+    "Retrieve",
+    "ReverseIFD",
+    "Sample",
+    "SelfConsistency",
+    "Strategy",
+    "TopK",
+]
