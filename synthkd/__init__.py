@@ -58,7 +58,19 @@ _HOMES = {
     "Strategy": "ask",
     "Teacher": "request",
 }
-_MODULES = ("data", "errors", "evaluation", "filters", "strategies", "teachers", "testing", "training", "verify")
+_MODULES = (
+    "data",
+    "errors",
+    "evaluation",
+    "filters",
+    "retrieval",
+    "scoring",
+    "strategies",
+    "teachers",
+    "testing",
+    "training",
+    "verify",
+)
 
 __all__ = [
     "Ask",
