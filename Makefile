@@ -20,6 +20,7 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.bench $(BENCH)
+	$(BIN)/python -m benchmarks.filters --quick
 
 # vLLM's CPU build in an environment of its own; the tests marked vllm use it: make test SYNTHKD_VLLM_PYTHON=...
 vllm-env:

@@ -43,7 +43,11 @@ def main() -> None:
         return
     if given.quick:
         given.instructions, given.texts = 2000, 50_000
-    about = {**machine.described(), **{name: version(name) for name in ("numpy", "rouge-score")}, "quick": given.quick}
+    about = {
+        **machine.described(),
+        **{name: version(name) for name in ("numpy", "rensa", "rouge-score")},
+        "quick": given.quick,
+    }
     print(f"{about['processor']}, {about['cores']} cores, Python {about['python']}, load {about['load_at_start']}\n")
     results = {"about": about, **{phase: _alone(phase, given) for phase in ("novelty", "minhash")}}
     print(table(results))

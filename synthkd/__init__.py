@@ -64,6 +64,8 @@ _MODULES = (
     "evaluation",
     "filters",
     "human",
+    "retrieval",
+    "scoring",
     "strategies",
     "teachers",
     "testing",

@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from synthkd.ask import Ask, Strategy
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from synthkd.filters.rules import Filter
 
 _WIDTH = 1024
+_Item = tuple[Record, tuple[int, ...]]
+"""A record and the numbers of its sources."""
 _BREATH = 64
 """Records that one worker may finish from the journal alone before others get a turn."""
 
@@ -48,7 +50,7 @@ class StrategyPass:
         self._board = board
         self._seed = seed
         self._width = width
-        self._inputs: Iterator[tuple[int, tuple[Record, tuple[int, ...]]]] = enumerate(_with_sources(records, board))
+        self._inputs: Iterator[tuple[int, _Item]] = enumerate(_with_sources(records, board))
 
     async def __call__(self) -> None:
         first = next(self._inputs, None)
@@ -129,23 +131,16 @@ class FilterPass:
         self._board = board
 
     async def __call__(self) -> None:
-        pending: deque[tuple[Record, tuple[int, ...]]] = deque()
-        inputs = _with_sources(self.records, self._board)
-
-        def passing() -> Iterator[Record]:
-            for item in inputs:
-                pending.append(item)
-                yield item[0]
-
+        inputs = _Inputs(self.records, self._board)
         nothing: Counter[str] = Counter()
         position = -1
-        for position, verdict in enumerate(self._rule(passing())):
-            if not pending:
+        for position, verdict in enumerate(self._rule(inputs.passing())):
+            if (judged := inputs.judged()) is None:
                 raise ConfigError(
                     f"filter {self._writer.name!r} gave a verdict for no record, after those for the first {position}; "
                     "it must give one each, in order"
                 )
-            record, sources = pending.popleft()
+            record, sources = judged
             if verdict is not None and not isinstance(verdict, str):
                 raise ConfigError(
                     f"filter {self._writer.name!r} gave {verdict!r} for record {record.id}; expected None (keep) or a "
@@ -159,14 +154,51 @@ class FilterPass:
             self._board.counters.done += 1
             if position % _BREATH == 0:
                 await self._writer.breathe()
-        if pending or next(inputs, None) is not None:
+        if inputs.left():
             raise ConfigError(
                 f"filter {self._writer.name!r} gave {position + 1} verdicts for more records; "
                 "it must give one each, in order"
             )
 
 
-def _with_sources(records: Iterable[Record], board: Switchboard) -> Iterator[tuple[Record, tuple[int, ...]]]:
+class _Inputs:
+    """The records that a filter is given, and that it judges later: held until then, or read a second time.
+
+    A filter that sees all records before it answers would have all of them held; a stage is read again instead.
+    """
+
+    def __init__(self, records: Iterable[Record], board: Switchboard) -> None:
+        self._records = records
+        self._board = board
+        self._inputs = _with_sources(records, board)
+        self._held: deque[_Item] = deque()
+        self._again: Iterator[_Item] | None = None
+        self._given = self._judged = 0
+
+    def passing(self) -> Iterator[Record]:
+        """The records as the filter takes them."""
+        for item in self._inputs:
+            self._given += 1
+            if self._again is None:
+                self._held.append(item)
+                if len(self._held) > _WIDTH and isinstance(self._records, Stage):
+                    self._held.clear()
+                    self._again = islice(_with_sources(self._records, self._board), self._judged, None)
+            yield item[0]
+
+    def judged(self) -> _Item | None:
+        """The record that the next verdict is for; None where no further one was given."""
+        if self._judged == self._given:
+            return None
+        self._judged += 1
+        return self._held.popleft() if self._again is None else next(self._again)
+
+    def left(self) -> bool:
+        """Whether there are records without a verdict."""
+        return self._judged < self._given or next(self._inputs, None) is not None
+
+
+def _with_sources(records: Iterable[Record], board: Switchboard) -> Iterator[_Item]:
     if isinstance(records, Stage):
         foreign = not board.journal.owns(records.database)
         yield from records.items(cache(partial(board.journal.adopted, records.database)) if foreign else None)

@@ -5,7 +5,9 @@ from synthkd.strategies.acting import Act, Annotate, Environment, Observation, P
 from synthkd.strategies.combining import Ensemble, Ordered, Repeat, Route, chain
 from synthkd.strategies.demonstrations import Shots
 from synthkd.strategies.dialogue import Dialogue, SelfChat, Speaker, Utterance
+from synthkd.strategies.distribution import TopK
 from synthkd.strategies.feedback import Choose, Classify, Critique, Judge, Rank, Rating, Revise, RevisedPair, Score
+from synthkd.strategies.label_probability import LabelProbability
 from synthkd.strategies.labeling import (
     Answer,
     Correct,
@@ -20,9 +22,13 @@ from synthkd.strategies.labeling import (
     Think,
     Verified,
 )
+from synthkd.strategies.retrieval import Retrieve
+from synthkd.strategies.scored import Scored
+from synthkd.strategies.scores import IFD, Loss, QueryLikelihood, ReverseIFD
 from synthkd.strategies.self_knowledge import AdditiveScore, Difficulty, Rewarded, SelfReward
 
 __all__ = [
+    "IFD",
     "Act",
     "AdditiveScore",
     "Annotate",
@@ -37,22 +43,28 @@ __all__ = [
     "Environment",
     "Generate",
     "Judge",
+    "LabelProbability",
+    "Loss",
     "Observation",
     "Ordered",
     "Play",
     "ProgramOfThought",
     "Programmed",
+    "QueryLikelihood",
     "Rank",
     "Rating",
     "Rationale",
     "Reasoned",
     "Repeat",
+    "Retrieve",
+    "ReverseIFD",
     "Revise",
     "RevisedPair",
     "Rewarded",
     "Route",
     "Sample",
     "Score",
+    "Scored",
     "SelfChat",
     "SelfConsistency",
     "SelfReward",
@@ -61,6 +73,7 @@ __all__ = [
     "Strategy",
     "Swap",
     "Think",
+    "TopK",
     "Utterance",
     "Verified",
     "chain",

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from synthkd.admission import Admission
 from synthkd.errors import TeacherUnavailable, Transient
-from synthkd.request import Completion, Request, Teacher
+from synthkd.request import Completion, Teacher
 
 _IN_A_ROW = 4
 """Failures without an answer between them after which a member is taken out, although it can be reached."""
 _BUSY = 429
+Act = Callable[[Any], Awaitable[list[Any]]]
+"""What is asked of a member."""
 
 
 @dataclass(slots=True, eq=False)
@@ -45,20 +47,21 @@ class Member:
     alarm: asyncio.TimerHandle | None = None
     """Rings when the pause is over."""
 
-    async def asked(self, request: Request[Any], n: int, trying: bool) -> list[Completion] | None:
+    async def asked(self, act: Act, lane: str, n: int, trying: bool) -> list[Any] | None:
         """What the member gives, once its line has a place; None if it was taken out while this call waited."""
         line, teacher = self.line, self.teacher
         self.load += 1
         try:
             expected = line.expected(n)
-            entered = await line.enter(request.prompt, expected)
+            entered = await line.enter(lane, expected)
             try:
                 if self.state != "in" and not trying:
                     return None
                 self.calls += 1
-                found = await teacher.generate(request, n)
+                found = await act(teacher)
                 line.answered(entered)
-                line.took(expected, found, getattr(teacher, "quota", None))
+                completions = [one for one in found if isinstance(one, Completion)]
+                line.took(expected, completions, getattr(teacher, "quota", None))
                 return found
             except Transient as error:
                 line.refused(entered, error.retry_after)

@@ -8,16 +8,23 @@ else: not in the identity, an error, a log or a file; and nothing follows a redi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from synthkd.errors import ConfigError, TeacherError, TeacherUnavailable, Transient
-from synthkd.message import as_sent
+from synthkd.message import Message, as_sent
 from synthkd.prices import Price
 from synthkd.request import Completion, Limits, Quota, Request, Sampling
 from synthkd.teachers.endpoint import OPENAI_URL, endpoint, key_name, proxy_for, without_credentials
+from synthkd.teachers.prompt_scores import (
+    NO_SCORES,
+    continued,
+    prompt_logprobs_for,
+    prompt_tokens_in,
+    scores_after,
+)
 from synthkd.teachers.wire import completions_in, loads, quota_in, retry_after, strict_schema
 
 if TYPE_CHECKING:
@@ -123,10 +130,51 @@ class OpenAITeacher:
         """
         if self._batches is not None:
             return await self._batches.generate(request, n)
-        session, name = await self._connected(), self._endpoint.name
-        body = as_sent(self.body(request, n))
+        content = await self._posted(self.body(request, n))
         try:
-            async with session.post(self._endpoint.url, data=body, allow_redirects=False) as response:
+            return completions_in(loads(content))
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+            raise self._unreadable(content, "chat completion", error) from None
+
+    async def score(self, messages: Sequence[Message], completion: str) -> list[float]:
+        """Log-probability (natural) of each token of a completion after a prompt, where the server is a vLLM.
+
+        Two calls: one tells the tokens of the prompt, the other those of prompt and completion.
+
+        Raises:
+            ConfigError: the server gives no `prompt_logprobs`, or this teacher goes through the batch API.
+            Transient, TeacherUnavailable, TeacherError: as for a completion.
+        """
+        if self._batches is not None:
+            raise ConfigError(f"{self!r} goes through the batch API, which gives no scores: make one without batch=")
+        if not completion:
+            return []
+        given, whole = [await self._tokens(turns) for turns in (messages, continued(messages, completion))]
+        return scores_after(given, whole)
+
+    async def _tokens(self, messages: Sequence[Message]) -> list[tuple[str, float]]:
+        """The tokens of a prompt but the first, each with its log-probability."""
+        body = self.body(Request(tuple(messages), str, Sampling(temperature=0.0, max_tokens=1)))
+        try:
+            content = await self._posted(body | prompt_logprobs_for(messages))
+        except TeacherError as error:
+            if type(error) is TeacherError and any(name in str(error) for name in prompt_logprobs_for(messages)):
+                raise ConfigError(f"{error} {NO_SCORES}") from None
+            raise
+        try:
+            tokens = prompt_tokens_in(loads(content))
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+            raise self._unreadable(content, "list of prompt_logprobs", error) from None
+        if tokens is None:
+            raise ConfigError(f"{self._endpoint.name} answered without prompt_logprobs. {NO_SCORES}")
+        return tokens
+
+    async def _posted(self, body: Mapping[str, Any]) -> bytes:
+        """What the server answers, where it accepts the call."""
+        session, name = await self._connected(), self._endpoint.name
+        data = as_sent(body)
+        try:
+            async with session.post(self._endpoint.url, data=data, allow_redirects=False) as response:
                 status, headers = response.status, response.headers
                 content = await response.read()
         except TimeoutError as error:
@@ -139,13 +187,11 @@ class OpenAITeacher:
         self.quota = quota_in(headers)
         if status != 200:
             raise self._refusal(status, headers, content)
-        try:
-            return completions_in(loads(content))
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-            start = self._endpoint.clean(content.decode(errors="replace"))[:120]
-            raise Transient(
-                f"{name} answered 200 with something that is no chat completion ({error!r}): {start!r}"
-            ) from None
+        return content
+
+    def _unreadable(self, content: bytes, what: str, error: Exception) -> Transient:
+        start = self._endpoint.clean(content.decode(errors="replace"))[:120]
+        return Transient(f"{self._endpoint.name} answered 200 with something that is no {what} ({error!r}): {start!r}")
 
     def body(self, request: Request[Any], n: int = 1) -> dict[str, Any]:
         """The JSON body of the call."""

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from synthkd.errors import ConfigError, TeacherError, TeacherUnavailable, Transient
+from synthkd.message import Message
 from synthkd.prices import Price, price_of
-from synthkd.request import Completion, Limits, Request, Teacher
-from synthkd.teachers.crew import Crew, Member
+from synthkd.request import Completion, Limits, Request, Scorer, Teacher
+from synthkd.teachers.crew import Act, Crew, Member
 
 _log = logging.getLogger("synthkd.pool")
 
@@ -97,6 +98,20 @@ class TeacherPool:
             TeacherUnavailable: all members are dead.
             TeacherError: a member refuses this one request.
         """
+        return await self._asked(lambda member: member.generate(request, n), request.prompt, n)
+
+    async def score(self, messages: Sequence[Message], completion: str) -> list[float]:
+        """Log-probabilities of a completion's tokens, from the member with the emptiest line.
+
+        Raises:
+            ConfigError: a member cannot tell them.
+            Transient, TeacherUnavailable, TeacherError: as for a completion.
+        """
+        if mute := [member for member in self.members if not isinstance(member, Scorer)]:
+            raise ConfigError(f"{mute[0]!r} in the pool cannot score texts: it has no method `score`")
+        return await self._asked(lambda member: member.score(messages, completion), "score", 1)
+
+    async def _asked(self, act: Act, lane: str, n: int) -> list[Any]:
         crew = self._crew()
         failed: set[Member] = set()
         last: Transient | None = None
@@ -109,7 +124,7 @@ class TeacherPool:
                 continue
             trying = member.state == "trying"
             try:
-                found = await member.asked(request, n, trying)
+                found = await member.asked(act, lane, n, trying)
             except (TeacherUnavailable, Transient) as error:
                 crew.failed(member, error, trying)
                 if member.state == "in" and isinstance(error, Transient):

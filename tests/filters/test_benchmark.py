@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 pytest.importorskip("rouge_score", reason="needs rouge-score: pip install 'synthkd[dev]'")
+pytest.importorskip("rensa", reason="needs rensa: pip install 'synthkd[filters]'")
 
 
 def test_the_figures_of_a_small_run_are_right() -> None:

