@@ -242,9 +242,7 @@ class Masked(Demonstration):
     def _within(self) -> Self:
         places = [place for span in self.masked for place in span]
         if places != sorted(places) or (places and not 0 <= places[0] <= places[-1] <= len(self.completion)):
-            raise ValueError(
-                f"the spans {self.masked} are not in order within the {len(self.completion)} characters of the completion"
-            )
+            raise ValueError(f"the spans {self.masked} are not in order within {len(self.completion)} characters")
         return self
 
 

@@ -106,7 +106,8 @@ def _answers(record: Record, reasoning: Reasoning) -> dict[str, Any]:
         case Rated() | Distribution():
             return {"completion": _assistant(record.completion)}
         case Conversation():
-            return {"tools": _json(list(record.tools)) if record.tools else None}
+            # Not sorted: chat templates write tools as they stand, and students know them in one order.
+            return {"tools": orjson.dumps(record.tools).decode() if record.tools else None}
         case Preference():
             return {"chosen": _assistant(record.chosen), "rejected": _assistant(record.rejected)}
         case Candidates():

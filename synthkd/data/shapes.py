@@ -6,7 +6,7 @@ cure; no value is made up, and nothing but columns that no field asks for is lef
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache

@@ -148,7 +148,8 @@ def _turn(turn: Mapping[str, Any], number: int, column: str) -> dict[str, Any]:
         content = ""  # an assistant turn that only calls a tool has no text
     if isinstance(content, list | tuple):
         parts = [_part(part, number, column) for part in content]
-        content = "".join(parts) if all(isinstance(part, str) for part in parts) else parts
+        texts = [part for part in parts if isinstance(part, str)]
+        content = "".join(texts) if len(texts) == len(parts) else parts
     if not isinstance(content, str | list):
         raise Misshapen(f'turn {number} of "{column}" has the content {short(content)}; expected text.')
     found: dict[str, Any] = {"role": _ROLES.get(str(said), said), "content": content}
