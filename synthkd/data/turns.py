@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import orjson
 
@@ -211,6 +210,8 @@ def _as_text(arguments: Any) -> Any:
 def _stored(image: Image) -> dict[str, Any]:
     """A picture as the feature `Image` of `datasets` stores it; it loads an address when the row is used."""
     if image.url.startswith("data:"):
+        from urllib.request import urlopen
+
         try:
             with urlopen(image.url) as opened:  # reads no network: the bytes stand in the address
                 return {"bytes": opened.read(), "path": image.url.partition(",")[0]}

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from synthkd import data
+from synthkd import Run, data
 from synthkd.errors import DataError
+from synthkd.filters import first
 from synthkd.message import Image, Message
 from synthkd.record import (
     Candidates,
@@ -135,6 +136,17 @@ class TestPictures:
         table = loaded(folder, tmp_path / "cache")
         assert (table[0]["images"], len(table[1200]["images"])) == ([], 1)
 
+    def test_a_chunk_of_rows_is_closed_when_its_pictures_are_many(
+        self, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import pyarrow.parquet
+
+        monkeypatch.setattr("synthkd.data.saving._PICTURES", 2 * picture.stat().st_size)
+        records = [Instruction(prompt=(Message("user", (Image(str(picture)), str(k))),)) for k in range(7)]
+        [file] = saved(records, tmp_path / "out").rglob("*.parquet")
+        assert pyarrow.parquet.ParquetFile(file).num_row_groups == 4
+        assert list(data.read(tmp_path / "out", Instruction)) == records
+
     @pytest.mark.parametrize("form", ["path", "bytes", "pillow", "stored", "data"])
     def test_other_datasets_pictures_are_read_in_all_their_forms(self, form: str, picture: Path) -> None:
         from PIL import Image as Pillow
@@ -193,6 +205,14 @@ class TestPictures:
         album = Album(prompt=(Message("user", (Image(str(picture)), "?")),), images=("a", "b"))
         assert data.row(album)["images_"] == ["a", "b"]
         assert data.read(data.to_dataset([album]), Album)[0] == album
+
+
+def test_a_run_keeps_and_saves_tools_and_pictures(picture: Path, tmp_path: Path) -> None:
+    seen = Message("user", (Image(str(picture), "high"), "What?"))
+    records = [Conversation(messages=(seen, *CALLED), tools=(TOOL,)), Conversation(messages=CALLED[:1])]
+    with Run(tmp_path / "run", quiet=True) as run:
+        folder = run.save(run.filter(first(2), records))
+    assert list(data.read(folder, Conversation)) == records
 
 
 TEXTS = st.text(max_size=12)
