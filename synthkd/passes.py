@@ -203,6 +203,9 @@ def _with_sources(records: Iterable[Record], board: Switchboard) -> Iterator[_It
         foreign = not board.journal.owns(records.database)
         yield from records.items(cache(partial(board.journal.adopted, records.database)) if foreign else None)
         return
+    if (through := getattr(records, "through", None)) is not None:  # a mixture: its sources know their provenance
+        yield from through(partial(_with_sources, board=board))
+        return
     for number, record in enumerate(records, 1):
         if not isinstance(record, Record):
             raise ConfigError(

@@ -232,6 +232,20 @@ class Demonstration(Prompted):
     """What the teacher was shown and the student is not: a hint, principles, a gold answer; TRL's column."""
 
 
+class Masked(Demonstration):
+    """A demonstration of which parts carry no loss, such as a passage that was looked up or what a tool said."""
+
+    masked: tuple[tuple[int, int], ...]
+    """Where they begin and end, in characters of the completion, in order."""
+
+    @model_validator(mode="after")
+    def _within(self) -> Self:
+        places = [place for span in self.masked for place in span]
+        if places != sorted(places) or (places and not 0 <= places[0] <= places[-1] <= len(self.completion)):
+            raise ValueError(f"the spans {self.masked} are not in order within {len(self.completion)} characters")
+        return self
+
+
 class Preference(Prompted):
     """A better and a worse completion of one prompt: what `DPOTrainer` takes."""
 

@@ -1,7 +1,8 @@
 """TRL's columns: the only place that lays a record out as the row that a training library reads.
 
-Invariant: a row is flat. What would be nested is a list of messages, a list of plain values, or JSON text, because
-Arrow fills structs whose rows differ with `None`. A column's type follows from the kind of record, not from a value.
+Invariant: a row is flat. What would be nested is a list of messages, lists of plain values, or JSON text, because Arrow
+fills structs whose rows differ with `None`. A column's type follows from the kind of record, not from a value, but for
+messages: where one of a dataset's holds more than role and text, `shards` gives its column the feature `Json`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,20 @@ from typing import Any, Literal
 import orjson
 from pydantic import TypeAdapter
 
+from synthkd.data.turns import IMAGES, pictures, written
 from synthkd.errors import ConfigError
-from synthkd.record import Candidates, Demonstration, Preference, Prompted, Record, plain
+from synthkd.record import (
+    Candidates,
+    Conversation,
+    Demonstration,
+    Distribution,
+    Masked,
+    Preference,
+    Prompted,
+    Rated,
+    Record,
+    plain,
+)
 
 Reasoning = Literal["column", "think", "inline"]
 
@@ -42,10 +55,13 @@ def row(record: Record, provenance: Provenance | None = None, reasoning: Reasoni
 
     An `Instruction` gives `prompt`; a `Demonstration` `prompt`, `completion`, `reasoning`, `weight`; a `Preference`
     `prompt`, `chosen`, `rejected`, `score_chosen`, `score_rejected`; `Candidates` `prompt`, `completions`, `reasonings`
-    (lists of text). Prompt, completion, chosen and rejected are lists of `{"role", "content"}`. Fields of a user's
-    subclass and of other kinds become columns of their own: plain values and lists of them as they are, all else as
-    JSON text; one that is called like a provenance column gets a `_` behind its name. Last come the provenance columns
-    `id`, `parents` (list of ids), `teacher`, `prompt_template`, `sampling` and `meta` (JSON text).
+    (lists of text); a `Conversation` `messages`, `tools` (JSON text, or null for none), `weight`; `Rated` `prompt`,
+    `completion`, `label`. Prompt, completion, chosen, rejected and messages are lists of `{"role", "content"}` (see
+    `turns` for calls of tools and pictures); a record with pictures has them in `images`, the bytes of a file, or an
+    address. Fields of a user's subclass and of other kinds become columns of their own: plain values and lists of them
+    as they are, all else as JSON text; one that is called like a provenance column, or `images` beside a prompt, gets a
+    `_` behind its name. Last come the provenance columns `id`, `parents` (list of ids), `teacher`, `prompt_template`,
+    `sampling` and `meta` (JSON text).
 
     Args:
         record: What becomes a row.
@@ -55,13 +71,16 @@ def row(record: Record, provenance: Provenance | None = None, reasoning: Reasoni
 
     Raises:
         ConfigError: `reasoning` is none of the three.
+        DataError: a picture's file cannot be read.
     """
     if reasoning != "column" and reasoning not in _TEMPLATES:
         raise ConfigError(f"reasoning must be 'column', 'think' or 'inline'; got {reasoning!r}.")
     came = provenance or Provenance()
     columns: dict[str, Any] = {}
-    if isinstance(record, Prompted):
-        columns["prompt"] = [{"role": turn.role, "content": turn.content} for turn in record.messages]
+    if isinstance(record, Prompted | Conversation):
+        columns["prompt" if isinstance(record, Prompted) else "messages"] = written(record.messages)
+        if found := pictures(record.messages):
+            columns[IMAGES] = found
     columns |= _answers(record, reasoning)
     columns |= _fields(record, done=frozenset(columns) | _LINEAGE | {"reasoning", "reasonings"})
     return {
@@ -79,14 +98,22 @@ def _answers(record: Record, reasoning: Reasoning) -> dict[str, Any]:
     """The columns of what the student learns to say."""
     match record:
         case Demonstration():
-            apart: dict[str, Any] = {"reasoning": record.reasoning} if reasoning == "column" else {}
-            return {"completion": _assistant(_thought(record.reasoning, reasoning) + record.completion), **apart}
+            thought = _thought(record.reasoning, reasoning)
+            more: dict[str, Any] = {"reasoning": record.reasoning} if reasoning == "column" else {}
+            if isinstance(record, Masked):
+                more["masked"] = [[place + len(thought) for place in span] for span in record.masked]
+            return {"completion": _assistant(thought + record.completion), **more}
+        case Rated() | Distribution():
+            return {"completion": _assistant(record.completion)}
+        case Conversation():
+            # Not sorted: chat templates write tools as they stand, and students know them in one order.
+            return {"tools": orjson.dumps(record.tools).decode() if record.tools else None}
         case Preference():
             return {"chosen": _assistant(record.chosen), "rejected": _assistant(record.rejected)}
         case Candidates():
-            thoughts = record.reasonings or (None,) * len(record.completions)
             if reasoning == "column":
-                return {"completions": list(record.completions), "reasonings": list(thoughts)}
+                return {"completions": list(record.completions), "reasonings": list(record.reasonings)}
+            thoughts = record.reasonings or (None,) * len(record.completions)
             pairs = zip(thoughts, record.completions, strict=True)
             return {"completions": [_thought(thought, reasoning) + text for thought, text in pairs]}
     return {}
@@ -105,19 +132,23 @@ def _fields(record: Record, done: frozenset[str]) -> dict[str, Any]:
     """Every other field, flat."""
     answered = done if isinstance(record, (Demonstration, Candidates)) else done - {"reasoning", "reasonings"}
     nested = _nested(type(record))
-    left = [name for name in nested if name not in answered]
+    left = [name for name in nested if name not in answered or name == IMAGES]
     values = plain(record, include=set(left))
     return {
-        f"{name}_" if name in COLUMNS_OF_LINEAGE else name: _json(value)
-        if nested[name] and value is not None
-        else value
+        column_of(type(record), name): _json(value) if nested[name] and value is not None else value
         for name, value in values.items()
     }
 
 
+def column_of(kind: type[Record], name: str) -> str:
+    """The column in which a field of a kind is kept."""
+    taken = name in COLUMNS_OF_LINEAGE or (name == IMAGES and issubclass(kind, Prompted | Conversation))
+    return f"{name}_" if taken else name
+
+
 @lru_cache(maxsize=256)
 def _nested(kind: type[Record]) -> dict[str, bool]:
-    """For each field, whether its values are more than plain ones and lists of plain ones of one type."""
+    """For each field, whether its values are more than plain ones of one type and lists of them, however deep."""
     found = {}
     for name, info in kind.model_fields.items():
         annotation: Any = info.annotation
@@ -125,8 +156,9 @@ def _nested(kind: type[Record]) -> dict[str, bool]:
         schema = adapter.json_schema(mode="serialization")
         definitions = schema.get("$defs", {})
         options = _options(schema, definitions)
-        if all(o.get("type") == "array" and "items" in o for o in options):
-            options = [item for o in options for item in _options(o["items"], definitions)]
+        while options and all(o.get("type") == "array" and ("items" in o or "prefixItems" in o) for o in options):
+            inner = [item for o in options for item in o.get("prefixItems", [o.get("items")])]
+            options = [option for item in inner for option in _options(item, definitions)]
         sorts = {_PLAIN.get(str(o.get("type"))) for o in options}
         found[name] = len(sorts) != 1 or None in sorts
     return found

@@ -40,7 +40,22 @@ def _table(source: Any) -> Source:
             f"Cannot read rows from a {type(source).__name__}: expected a path, a dataset's id, a list of dicts or a "
             "datasets.Dataset. One that streams or has splits is made into rows by list(...) or [split] first."
         )
-    return Listed(f"the given {type(source).__name__}", source)
+    return Listed(f"the given {type(source).__name__}", _undecoded(source))
+
+
+def _undecoded(found: Any) -> Any:
+    """A dataset whose pictures and JSON are given as they are stored; `datasets` reads numbers in JSON inexactly."""
+    features = getattr(found, "features", None)
+    if not isinstance(features, dict):
+        return found
+    import datasets
+
+    for name, feature in features.items():
+        inner = feature.feature if isinstance(feature, datasets.List) else feature
+        if isinstance(inner, datasets.Image | datasets.Json):
+            stored = type(inner)(decode=False)
+            found = found.cast_column(name, stored if inner is feature else datasets.List(stored))
+    return found
 
 
 def _known(path: Path) -> bool:
@@ -98,14 +113,14 @@ def _saved(path: Path, split: str) -> Source:
         if split not in found:
             raise DataError(f"{path} has no split {split!r}, only {sorted(found)}: data.read(..., split=...).")
         found = found[split]
-    return Listed(str(path), found)
+    return Listed(str(path), _undecoded(found))
 
 
 def _hub(name: str, split: str) -> Source:
     import datasets
 
     try:
-        return Listed(name, datasets.load_dataset(name, split=split))
+        return Listed(name, _undecoded(datasets.load_dataset(name, split=split)))
     except Exception as error:  # no network, no such dataset, several configurations: all to be told as they are
         raise DataError(
             f"There is no file or folder {name!r} here, and it cannot be loaded as a dataset from the Hub: {error}. "

@@ -12,12 +12,12 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthkd.data.columns import row as row_of
 from synthkd.data.shards import Shards, table, unified
+from synthkd.data.turns import IMAGES
 from synthkd.errors import ConfigError, DataError, RunFolderError
 from synthkd.record import Record
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _SHARD = re.compile(r"data/train-\d{5}-of-\d{5}\.parquet")
 _CHUNK = 1000  # rows in memory at a time, and in one row group
+_PICTURES = 64 * 2**20  # bytes of pictures after which a chunk is closed before it has so many
 
 
 def write(rows: Iterable[Mapping[str, Any]], folder: str | os.PathLike[str], card_text: str) -> Path:
@@ -90,8 +91,16 @@ def to_dataset(rows: Iterable[Mapping[str, Any] | Record]) -> datasets.Dataset:
 
 
 def _chunks(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    walk = iter(rows)
-    while chunk := list(islice(walk, _CHUNK)):
+    chunk: list[Mapping[str, Any]] = []
+    held = 0
+    for item in rows:
+        chunk.append(item)
+        if pictures := item.get(IMAGES):
+            held += sum(len(one.get("bytes") or b"") for one in pictures if isinstance(one, Mapping))
+        if len(chunk) == _CHUNK or held >= _PICTURES:
+            yield chunk
+            chunk, held = [], 0
+    if chunk:
         yield chunk
 
 

@@ -6,7 +6,7 @@ cure; no value is made up, and nothing but columns that no field asks for is lef
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -15,22 +15,23 @@ from typing import Any, Generic, TypeVar
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from synthkd.data.columns import COLUMNS_OF_LINEAGE
+from synthkd.data.columns import column_of
 from synthkd.data.sources import short
+from synthkd.data.turns import COLUMNS, IMAGES, Misshapen, is_plain, is_turns, parsed, placed, turns
 from synthkd.errors import ConfigError, DataError
-from synthkd.record import Prompted, Record
+from synthkd.record import Conversation, Prompted, Record
 from synthkd.text import ADVICE, half_character
 
 R = TypeVar("R", bound=Record)
 
 _MESSAGES = "messages"
+_TURNS = {*COLUMNS, "tools"}
 _COMMON = {
     "prompt": ("question", "instruction", "input", "query", "problem", "text"),
     "completion": ("response", "answer", "output", "solution", "target"),
     "chosen": ("preferred", "better"),
     "rejected": ("dispreferred", "worse"),
 }
-_ROLES = {"human": "user", "gpt": "assistant"}  # ShareGPT's names
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class Shape(Generic[R]):
     """Column of a field, where it is not the field's own name; `meta.NAME` puts a column into `meta`."""
 
     def __post_init__(self) -> None:
-        known = [*self.kind.model_fields, *([_MESSAGES] if issubclass(self.kind, Prompted) else [])]
+        more = [_MESSAGES, IMAGES] if issubclass(self.kind, Prompted) else []
+        known = [*self.kind.model_fields, *more, *([IMAGES] if issubclass(self.kind, Conversation) else [])]
         for name in self.columns:
             if name not in known and not name.startswith("meta."):
                 close = get_close_matches(name, known, n=1)
@@ -58,7 +60,7 @@ class Shape(Generic[R]):
             raise DataError(f"{place}: expected an object with named columns, found {short(row)}.")
         try:
             values = self._values(row)
-        except _Misshapen as error:
+        except Misshapen as error:
             raise DataError(f"{place}: {error}") from None
         for name, field in self.kind.model_fields.items():
             if field.is_required() and name not in values:
@@ -74,20 +76,25 @@ class Shape(Generic[R]):
         values: dict[str, Any] = {}
         for name in self.kind.model_fields:
             column = self.columns.get(name, name)
-            if f"{column}_" in row and name in COLUMNS_OF_LINEAGE:  # as `row` names a user's field
-                column = f"{column}_"
+            if (own := column_of(self.kind, column)) in row:  # as `row` names a user's field
+                column = own
             if column in row:
-                value = _adapted(self.kind, name, row[column])
+                value = row[column]
+                value = _adapted(self.kind, name, parsed(value) if name in _TURNS else value)
                 if value is not None or _admits(self.kind, name, None):
                     values[name] = value
             elif name in self.columns:
-                raise _Misshapen(self._no_column(name, column, row))
+                raise Misshapen(self._no_column(name, column, row))
         if issubclass(self.kind, Prompted):
             self._converse(values, row)
+            self._illustrate(values, "prompt", row)
+        elif issubclass(self.kind, Conversation) and is_turns(values.get(_MESSAGES)):
+            values[_MESSAGES] = turns(values[_MESSAGES], _MESSAGES)
+            self._illustrate(values, _MESSAGES, row)
         for name, column in self.columns.items():
             if name.startswith("meta."):
                 if column not in row:
-                    raise _Misshapen(self._no_column(name, column, row))
+                    raise Misshapen(self._no_column(name, column, row))
                 meta = values.setdefault("meta", {})
                 if isinstance(meta, Mapping):  # else validation will say what is wrong with it
                     values["meta"] = {**meta, name.removeprefix("meta."): row[column]}
@@ -99,26 +106,39 @@ class Shape(Generic[R]):
             values["prompt"] = _prompt(values["prompt"])
         column = self.columns.get(_MESSAGES, _MESSAGES)
         if _MESSAGES in self.columns and column not in row:
-            raise _Misshapen(self._no_column(_MESSAGES, column, row))
-        turns: Any = row.get(column)
-        if "prompt" not in values and _is_messages(turns):
-            prompt, replies = _split(_messages(turns, "messages"), "messages")
-            values["prompt"] = _prompt(prompt)
+            raise Misshapen(self._no_column(_MESSAGES, column, row))
+        talk: Any = parsed(row.get(column))
+        if "prompt" not in values and is_turns(talk):
+            prompt, replies = _split(turns(talk, "messages"), "messages")
+            values["prompt"] = _reduced(prompt)
             if "completion" in self.kind.model_fields and "completion" not in values:
                 if len(replies) != 1:
-                    raise _Misshapen(
+                    raise Misshapen(
                         f'"{column}" has {len(replies)} turns after the last user turn; expected one, the completion.'
                     )
                 values["completion"] = replies[0]["content"]
         for name in ("completion", "chosen", "rejected"):
-            if _is_messages(values.get(name)) and not _admits(self.kind, name, values[name]):
-                turns = _messages(values[name], name)
-                if turns[-1]["role"] != "assistant":
-                    raise _Misshapen(f'"{name}" ends with a {turns[-1]["role"]} turn; expected an assistant turn.')
-                before = _prompt(turns[:-1])  # TRL's form without a prompt column: conversations begin with the prompt
+            if is_turns(values.get(name)) and not _admits(self.kind, name, values[name]):
+                said = turns(values[name], name)
+                if said[-1]["role"] != "assistant":
+                    raise Misshapen(f'"{name}" ends with a {said[-1]["role"]} turn; expected an assistant turn.')
+                before = _reduced(said[:-1])  # TRL's form without a prompt column: conversations begin with the prompt
                 if before and values.setdefault("prompt", before) != before:
-                    raise _Misshapen(f'"{name}" begins with another conversation than the prompt.')
-                values[name] = turns[-1]["content"]
+                    raise Misshapen(f'"{name}" begins with another conversation than the prompt.')
+                values[name] = said[-1]["content"]
+
+    def _illustrate(self, values: dict[str, Any], name: str, row: Mapping[str, Any]) -> None:
+        """Put the row's pictures into the conversation."""
+        column = self.columns.get(IMAGES, IMAGES)
+        own = IMAGES in self.kind.model_fields and f"{IMAGES}_" not in row  # then the column is a user's field
+        if IMAGES in self.columns and column not in row:
+            raise Misshapen(self._no_column(IMAGES, column, row))
+        images = None if own and IMAGES not in self.columns else row.get(column)
+        said = values.get(name)
+        if isinstance(said, str) and images is not None and images != []:
+            said = [{"role": "user", "content": said}]
+        if isinstance(said, list) and is_turns(said):
+            values[name] = placed(said, images)
 
     def _no_column(self, name: str, column: str, row: Mapping[str, Any]) -> str:
         close = get_close_matches(column, list(row), n=1)
@@ -152,10 +172,6 @@ class Shape(Generic[R]):
         )
 
 
-class _Misshapen(Exception):
-    """A row whose columns do not fit together; becomes a `DataError` that knows the place."""
-
-
 def _adapted(kind: type[Record], name: str, value: Any) -> Any:
     """JSON text, as CSV and our own Parquet hold nested values, becomes the value where the field takes no text."""
     if isinstance(value, str) and value[:1] in ("[", "{") and not _admits(kind, name, value):
@@ -187,45 +203,20 @@ def _takes(kind: type[Record], name: str, what: str) -> bool:
 
 def _prompt(prompt: Any) -> Any:
     """A prompt of a single user turn is its text, so that a record keeps its id on the way out and back in."""
-    if not _is_messages(prompt):
-        return prompt
-    turns = _messages(prompt, "prompt")
-    if len(turns) == 1 and turns[0]["role"] == "user":
-        return turns[0]["content"]
-    return turns
+    return _reduced(turns(prompt, "prompt")) if is_turns(prompt) else prompt
 
 
-def _is_messages(value: Any) -> bool:
-    return (
-        isinstance(value, Sequence)
-        and not isinstance(value, str)
-        and len(value) > 0
-        and all(isinstance(turn, Mapping) and ("role" in turn or "from" in turn) for turn in value)
-    )
-
-
-def _messages(turns: Sequence[Mapping[str, Any]], column: str) -> list[dict[str, Any]]:
-    """Role and text of each turn, from OpenAI's form (also with text parts) or ShareGPT's (`from`, `value`)."""
-    return [_turn(turn, number, column) for number, turn in enumerate(turns, start=1)]
-
-
-def _turn(turn: Mapping[str, Any], number: int, column: str) -> dict[str, Any]:
-    said = turn.get("role", turn.get("from"))
-    content = turn.get("content", turn.get("value"))
-    if isinstance(content, list) and all(isinstance(p, Mapping) and p.get("type") == "text" for p in content):
-        content = "".join(p["text"] for p in content)
-    if content is None and turn.get("tool_calls"):
-        content = ""  # an assistant turn that only calls a tool has no text
-    if not isinstance(content, str):
-        raise _Misshapen(f'turn {number} of "{column}" has the content {short(content)}; expected text.')
-    return {"role": _ROLES.get(str(said), said), "content": content}
+def _reduced(said: list[dict[str, Any]]) -> Any:
+    if len(said) == 1 and said[0]["role"] == "user" and is_plain(said[0]):
+        return said[0]["content"]
+    return said
 
 
 def _split(turns: list[dict[str, Any]], column: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """A conversation up to its last user turn, and what follows."""
     last = max((i for i, turn in enumerate(turns) if turn["role"] == "user"), default=None)
     if last is None:
-        raise _Misshapen(f'"{column}" has no user turn; expected a prompt.')
+        raise Misshapen(f'"{column}" has no user turn; expected a prompt.')
     return turns[: last + 1], turns[last + 1 :]
 
 

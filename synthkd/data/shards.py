@@ -1,15 +1,18 @@
 """Parquet shards: the only place where the types of columns are found and kept the same over all files of a split.
 
-Invariant: after `finish` all shards have one schema, also where a column of the first was all null or whole numbers.
+Invariant: after `finish` all shards have one schema, also where a column of the first was all null, whole numbers, or
+messages of text alone: messages of which any in the dataset holds more are all JSON, the feature `Json` of `datasets`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from synthkd.data.turns import COLUMNS, IMAGES, as_json, is_plain
 from synthkd.errors import DataError
 
 _SHARD_BYTES = 256 * 2**20  # of Arrow memory; the file is smaller
@@ -92,7 +95,7 @@ def table(rows: Sequence[Mapping[str, Any]], before: int) -> Any:
     for name in names:
         values = [row.get(name) for row in rows]
         try:
-            column = pyarrow.array(values)
+            column = _array(name, values)
             if (usual := _usual(name, column.type)) != column.type:
                 column = column.cast(usual)
         except (pyarrow.ArrowException, UnicodeError, OverflowError) as error:
@@ -101,7 +104,42 @@ def table(rows: Sequence[Mapping[str, Any]], before: int) -> Any:
                 "Give its values one type, or write nested ones as JSON text."
             ) from None
         columns[name] = column
-    return pyarrow.table(columns)
+    found = pyarrow.table(columns)
+    return found.cast(_marked(found.schema))
+
+
+def _array(name: str, values: Sequence[Any]) -> Any:
+    """A column; one of pictures, or of messages that are more than text, has its type from its name."""
+    import pyarrow
+
+    present = [value for value in values if value is not None]
+    if name == IMAGES and all(isinstance(one, Mapping) for value in present for one in value):
+        return pyarrow.array([value or [] for value in values], _pictures())  # TRL wants a list in every row
+    listed = name in COLUMNS and all(isinstance(value, list) for value in present)
+    if listed and not all(is_plain(turn) for value in present for turn in value):
+        return _json(values)
+    return pyarrow.array(values)
+
+
+def _json(values: Sequence[Any]) -> Any:
+    import pyarrow
+
+    text = [None if value is None else [as_json(turn) for turn in value] for value in values]
+    return pyarrow.array(text, pyarrow.list_(pyarrow.string())).cast(pyarrow.list_(pyarrow.json_()))
+
+
+def _pictures() -> Any:
+    import pyarrow
+
+    return pyarrow.list_(pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()}))
+
+
+def _marked(schema: Any) -> Any:
+    """The schema, with a word to `datasets` that pictures are pictures."""
+    if IMAGES not in schema.names or schema.field(IMAGES).type != _pictures():
+        return schema
+    features = {IMAGES: {"_type": "List", "feature": {"_type": "Image"}}}
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
 
 
 def unified(tables: Sequence[Any]) -> list[Any]:
@@ -124,12 +162,20 @@ def _usual(name: str, found: Any) -> Any:
 def _merge(schemas: Sequence[Any]) -> Any:
     import pyarrow
 
+    told = {f.name: f.type for schema in schemas for f in schema if _is_json(f.type)}
+    alike = [pyarrow.schema([f.with_type(told.get(f.name, f.type)) for f in schema]) for schema in schemas]
     try:
-        return pyarrow.unify_schemas(list(schemas), promote_options="permissive")
+        return _marked(pyarrow.unify_schemas(alike, promote_options="permissive"))
     except pyarrow.ArrowException as error:
         raise DataError(
             f"A column has values of different types in different rows: {error}. Give it one type."
         ) from None
+
+
+def _is_json(kind: Any) -> bool:
+    import pyarrow
+
+    return bool(pyarrow.types.is_list(kind) and kind.value_type == pyarrow.json_())
 
 
 def _settled(schema: Any) -> Any:
@@ -143,7 +189,7 @@ def _settled(schema: Any) -> Any:
             return pyarrow.list_(settle(kind.value_type))
         return kind
 
-    return pyarrow.schema([pyarrow.field(f.name, settle(f.type)) for f in schema])
+    return _marked(pyarrow.schema([pyarrow.field(f.name, settle(f.type)) for f in schema]))
 
 
 def _fit(chunk: Any, schema: Any) -> Any:
@@ -152,8 +198,17 @@ def _fit(chunk: Any, schema: Any) -> Any:
 
     if chunk.schema.equals(schema):
         return chunk
-    present = set(chunk.column_names)
-    columns = [
-        chunk[f.name].cast(f.type) if f.name in present else pyarrow.nulls(chunk.num_rows, f.type) for f in schema
-    ]
-    return pyarrow.table(columns, schema=schema)
+    return pyarrow.table([_fitted(chunk, f) for f in schema], schema=schema)
+
+
+def _fitted(chunk: Any, field: Any) -> Any:
+    import pyarrow
+
+    if field.name not in chunk.column_names:
+        if field.type == _pictures():
+            return pyarrow.array([[]] * chunk.num_rows, field.type)
+        return pyarrow.nulls(chunk.num_rows, field.type)
+    column = chunk[field.name]
+    if _is_json(field.type) and not _is_json(column.type):
+        return _json(column.to_pylist())
+    return column.cast(field.type)

@@ -36,9 +36,42 @@ class Format:
 
 
 DEMONSTRATIONS = Format(
-    "sft", ("prompt", "completion"), ("weight",), "Demonstration", "Answer, Rationale and SelfConsistency make them"
+    "sft",
+    ("prompt", "completion"),
+    ("weight", "masked"),
+    "Demonstration",
+    "Answer, Rationale and SelfConsistency make them",
 )
 PREFERENCES = Format("dpo", ("prompt", "chosen", "rejected"), (), "Preference", "Rank makes them from Candidates")
+DOCUMENTS = Format("language modelling", ("text",), (), "Document", "data.read(..., Document) reads them")
+CONVERSATIONS = Format(
+    "sft on whole conversations", ("messages",), ("tools", "images", "weight"), "Conversation", "dialogues give them"
+)
+SCORED_PREFERENCES = Format(
+    "a reward model",
+    ("prompt", "chosen", "rejected"),
+    ("score_chosen", "score_rejected"),
+    "Preference",
+    "assemble.Pairs makes them from a Ranking",
+)
+RATED = Format("kto", ("prompt", "completion", "label"), (), "Rated", "assemble.Rate makes them from a Ranking")
+PROMPTS = Format(
+    "grpo", ("prompt",), ("privileged_context", "images", "meta"), "Instruction", "data.read(..., Instruction) does"
+)
+STEPS = Format("a process reward model", ("prompt", "completions", "labels"), (), "Steps", "a judge of steps does")
+RANKINGS = Format("listwise training", ("prompt", "completions", "scores"), (), "Ranking", "scores of Candidates do")
+LABELLED = Format(
+    "a classifier", ("text", "label"), ("text_pair", "soft_label", "weight"), "Labelled", "annotation makes them"
+)
+DISTRIBUTIONS = Format(
+    "distillation",
+    ("prompt", "completion", "tokens", "top_tokens", "top_logprobs"),
+    ("weight",),
+    "Distribution",
+    "a teacher that is asked for log-probabilities gives them",
+)
+_SAID = ("prompt", "completion", "chosen", "rejected")
+"""Columns that are all conversations, or all texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +141,7 @@ def _read(path: Path, wanted: Format) -> Any:
         tables = []
         for name in files:
             file = ParquetFile(name)
-            present = [c for c in file.schema_arrow.names if c in (*wanted.columns, *wanted.optional)]
+            present = [c for c in file.schema_arrow.names if c in (*wanted.columns, *wanted.optional, "images")]
             # Without a column of interest all are read, so that the message can say which there are.
             tables.append(file.read(columns=present or None))
         return datasets.Dataset(concat_tables(tables, promote_options="permissive"))
@@ -123,12 +156,18 @@ def _check(found: Any, source: str, wanted: Format) -> None:
         raise DataError(f"{lacks}. {wanted.trainer} takes records of kind {wanted.kind}: {wanted.cure}.")
     if not len(found):
         raise DataError(f"{source} has no rows; the run's report says why none were left")
-    kinds = {column: type(found[0][column]).__name__ for column in wanted.columns}
-    if len(set(kinds.values())) > 1 or set(kinds.values()) - {"list", "str"}:
+    if "images" in found.column_names and "images" not in wanted.optional:
+        raise DataError(
+            f"{source} has pictures, and {wanted.trainer} here trains students that read text alone. Give the dataset "
+            "to TRL's trainer with a vision model: datasets.load_dataset(folder) is in its form."
+        )
+    found = found.select_columns(list(wanted.columns))  # else a row's pictures are loaded, perhaps from afar
+    kinds = {column: type(found[0][column]).__name__ for column in wanted.columns if column in _SAID}
+    if kinds and (len(set(kinds.values())) > 1 or set(kinds.values()) - {"list", "str"}):
         shown = ", ".join(f"{column} is {kind}" for column, kind in kinds.items())
         raise DataError(f"{source}: {shown}; expected all of them to be lists of messages, or all of them texts")
     for column in wanted.columns:
-        empty = next((k for k, value in enumerate(found[column]) if not value), None)
+        empty = next((k for k, value in enumerate(found[column]) if value is None or value in ("", [])), None)
         if empty is not None:
             raise DataError(f"{source}: row {empty} has an empty {column}; expected messages or a text in every row")
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synthkd.training.adapters import masked
 from synthkd.training.fitting import Settings, arguments, finish, modest, quiet_libraries
 from synthkd.training.formats import DEMONSTRATIONS, Data, Rows, fitting, load, weights
 from synthkd.training.output import Output
@@ -42,7 +43,8 @@ def sft(
 ) -> Path:
     """Train a student to say a dataset's completions, and write it with its tokenizer to a folder.
 
-    A column `weight` counts: each token's loss is multiplied by its row's weight over the mean weight.
+    A column `weight` counts: each token's loss is multiplied by its row's weight over the mean weight. The spans of a
+    column `masked` carry no loss.
 
     Args:
         dataset: `prompt` and `completion`: a folder of `run.save`, a Parquet file, a dataset, or records.
@@ -92,6 +94,8 @@ def _trainer(
     # Everything but prompt and completion is dropped by the trainer, unless told otherwise.
     own: dict[str, Any] = {"completion_only_loss": True, "remove_unused_columns": weighed is None}
     kind, collator = sft_trainer(), None
+    if "masked" in rows.data.column_names:
+        data = masked(rows.data, learner.tokenizer)
     if weighed is not None:
         data = data.add_column("weight", weighed)
         kind, collator = weighted_sft_trainer(), WeightedCollator(learner.tokenizer.pad_token_id)

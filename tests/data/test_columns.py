@@ -10,7 +10,7 @@ from pydantic import Field
 from synthkd import data
 from synthkd.data import Provenance
 from synthkd.errors import ConfigError
-from synthkd.record import Candidates, Demonstration, Instruction, Preference, Record
+from synthkd.record import Candidates, Demonstration, Instruction, Masked, Preference, Record
 
 
 class Lesson(Demonstration):
@@ -33,6 +33,7 @@ class TestRow:
             "completion": message("assistant", "c"),
             "reasoning": "r",
             "weight": 1.0,
+            "privileged_context": None,
             "id": record.id,
             "parents": ["a"],
             "teacher": "openai/gpt",
@@ -54,7 +55,7 @@ class TestRow:
                     "score_rejected": None,
                 },
             ),
-            (Candidates(prompt="p", completions=("a", "b")), {"completions": ["a", "b"], "reasonings": [None, None]}),
+            (Candidates(prompt="p", completions=("a", "b")), {"completions": ["a", "b"], "reasonings": []}),
         ],
     )
     def test_each_kind_has_its_own_columns(self, record: Record, columns: dict[str, Any]) -> None:
@@ -72,6 +73,13 @@ class TestRow:
         assert data.row(several, reasoning="inline")["completions"] == ["r\n\na", "b"]
         with pytest.raises(ConfigError, match="'column', 'think' or 'inline'"):
             data.row(record, reasoning="aloud")  # type: ignore[arg-type]
+
+    def test_masked_spans_move_with_what_is_put_before_them(self) -> None:
+        record = Masked(prompt="p", completion="see [x] ok", masked=((4, 7),), reasoning="r")
+        assert (data.row(record)["masked"], data.row(record)["reasoning"]) == ([[4, 7]], "r")
+        row = data.row(record, reasoning="think")
+        [(begin, end)] = row["masked"]
+        assert row["completion"][0]["content"][begin:end] == "[x]"
 
     def test_fields_of_a_users_kind_are_flat_columns_and_keep_off_provenance(self) -> None:
         row = data.row(Lesson(prompt="p", completion="c", hints=("h",), shape={"n": 1}), Provenance("openai/gpt"))
