@@ -79,7 +79,7 @@ class TestErrors:
             ("a.csv", b"prompt\nna\xefve\n", "line 2: not UTF-8"),
             ("a.jsonl", b'{"prompt": "na\xefve"}\n', "line 1: not JSON"),
             ("a.jsonl.gz", b"not gzip", "not a complete gzip file"),
-            ("a.jsonl.gz", gzip.compress(b'{"prompt": "a"}\n')[:-9], "not a complete gzip file"),
+            ("a.jsonl.gz", gzip.compress(b'{"prompt": "a"}\n', mtime=0)[:-9], "not a complete gzip file"),
             ("a.parquet", b"PAR1 and nothing", "not a readable Parquet file"),
             ("a.txt", "x", "ends in '.txt'; what can be read: .jsonl"),
         ],
