@@ -1,7 +1,64 @@
 """The built-in strategies, by their names; each is a frozen dataclass and an async callable."""
 
 from synthkd.ask import Strategy
+from synthkd.strategies.curation import AskAbout, Brainstorm, Exercises, FromCode, FromSeed, FromTools, Textbook
+from synthkd.strategies.expansion import (
+    CODE,
+    EASY_TWIN,
+    HARD_TWIN,
+    IN_BREADTH,
+    IN_DEPTH,
+    MATHS_DOWN,
+    MATHS_UP,
+    Classify,
+    Demonstrate,
+    Evolve,
+    Examples,
+    ForLabel,
+    Instances,
+    Leaked,
+    NoGain,
+    Paraphrase,
+    SelfInstruct,
+    Unanswered,
+    draw,
+)
 from synthkd.strategies.feedback import Rank, Rating
 from synthkd.strategies.labeling import Answer, Rationale, Reasoned, Sample, SelfConsistency
 
-__all__ = ["Answer", "Rank", "Rating", "Rationale", "Reasoned", "Sample", "SelfConsistency", "Strategy"]
+__all__ = [
+    "Answer",
+    "AskAbout",
+    "Brainstorm",
+    "CODE",
+    "Classify",
+    "Demonstrate",
+    "EASY_TWIN",
+    "Evolve",
+    "Examples",
+    "Exercises",
+    "ForLabel",
+    "FromCode",
+    "FromSeed",
+    "FromTools",
+    "HARD_TWIN",
+    "IN_BREADTH",
+    "IN_DEPTH",
+    "Instances",
+    "Leaked",
+    "MATHS_DOWN",
+    "MATHS_UP",
+    "NoGain",
+    "Paraphrase",
+    "Rank",
+    "Rating",
+    "Rationale",
+    "Reasoned",
+    "Sample",
+    "SelfConsistency",
+    "SelfInstruct",
+    "Strategy",
+    "Textbook",
+    "Unanswered",
+    "draw",
+]
