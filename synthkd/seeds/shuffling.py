@@ -19,7 +19,7 @@ def shuffled(size: int, seed: str) -> Iterator[int]:
     if size <= _SMALL:
         yield from Random(seed).sample(range(size), size)
         return
-    half = (size.bit_length() + 1) // 2
+    half = ((size - 1).bit_length() + 1) // 2
     mask, key = (1 << half) - 1, blake2b(seed.encode("utf-8", "surrogatepass")).digest()
     place = 0
     while place >> (2 * half) == 0:

@@ -70,7 +70,8 @@ def test_every_strategy_replays_to_the_same_rows_without_a_call(start: Start, na
     strategy, record = EVERY[name]
     first = start(folder="one")
     rows = [row.model_dump() for row in first.map(strategy, [record])]
-    assert rows and all(row["parents"] == (record.id,) for row in rows)
+    assert rows
+    assert all(row["parents"] == (record.id,) for row in rows)
     assert calls(first)
     first.close()
     again = start(folder="one")
@@ -130,7 +131,8 @@ def test_hints_are_drawn_by_the_record_and_travel_along(start: Start) -> None:
     run = start()
     rows = run.map(strategy, [SHOWN, Examples(instructions=("Name a star.",))])
     drawn = {tuple(row.meta["hints"]) for row in rows}
-    assert len(drawn) == 2 and all(len(set(hints)) == 2 for hints in drawn)
+    assert len(drawn) == 2
+    assert all(len(set(hints)) == 2 for hints in drawn)
     assert all(", ".join(hints) in "".join(call.messages[-1].text for call in calls(run)) for hints in drawn)
 
 
@@ -185,7 +187,8 @@ def test_examples_are_shuffled_and_keep_their_completions_where_all_have_one() -
     assert len({one.instructions for one in drawn}) > 10
     assert all(a[0] == b[0] for one in drawn for a, b in zip(one.instructions, one.completions, strict=True))
     mixed = draw(humans, [Instruction(prompt="x?")], Random(0))
-    assert len(mixed.instructions) == 7 and mixed.completions == ()
+    assert len(mixed.instructions) == 7
+    assert mixed.completions == ()
 
 
 def test_self_instruct_draws_with_its_own_numbers() -> None:
