@@ -94,7 +94,7 @@ def test_every_strategy_replays_to_the_same_rows_without_a_call(start: Start, na
     assert calls(again) == []
 
 
-@pytest.mark.parametrize("name", EVERY.keys() - {"Textbook"})
+@pytest.mark.parametrize("name", [name for name in EVERY if name != "Textbook"])
 def test_every_strategy_takes_no_records_and_loses_none_to_unreadable_replies(start: Start, name: str) -> None:
     strategy, record, _ = EVERY[name]
     run = start(lambda _: "Here you are.")
