@@ -66,6 +66,7 @@ _MODULES = (
     "human",
     "retrieval",
     "scoring",
+    "seeds",
     "strategies",
     "teachers",
     "testing",

@@ -67,6 +67,18 @@ class Record(BaseModel):
             found = {name: _in_order(value) for name, value in found.items()}
         return found
 
+    def carried(self) -> dict[str, JsonValue]:
+        """What records made from this one keep in their `meta`: its own, and the fields that a subclass added."""
+        added = _added_fields(type(self))
+        return {**self.meta, **plain(self, include=added)} if added else dict(self.meta)
+
+
+@lru_cache(maxsize=256)
+def _added_fields(kind: type[Record]) -> set[str]:
+    """Fields of a user's subclass that its built-in kind does not have."""
+    builtin = next(base for base in kind.__mro__ if base.__module__ == __name__ and issubclass(base, Record))
+    return set(kind.model_fields) - set(builtin.model_fields)
+
 
 @lru_cache(maxsize=256)
 def _fields(kind: type[Record]) -> tuple[str, ...]:
@@ -186,18 +198,6 @@ class Prompted(Record):
         found = super().variables()
         found["instruction"] = self.instruction
         return found
-
-    def carried(self) -> dict[str, JsonValue]:
-        """What records made from this one keep in their `meta`: its own, and the fields that a subclass added."""
-        added = _added_fields(type(self))
-        return {**self.meta, **plain(self, include=added)} if added else dict(self.meta)
-
-
-@lru_cache(maxsize=256)
-def _added_fields(kind: type[Prompted]) -> set[str]:
-    """Fields of a user's subclass that its built-in kind does not have."""
-    builtin = next(base for base in kind.__mro__ if base.__module__ == __name__ and issubclass(base, Prompted))
-    return set(kind.model_fields) - set(builtin.model_fields)
 
 
 class Instruction(Prompted):

@@ -3,9 +3,24 @@
 from synthkd.ask import Strategy
 from synthkd.strategies.acting import Act, Annotate, Environment, Observation, Play
 from synthkd.strategies.combining import Ensemble, Ordered, Repeat, Route, chain
+from synthkd.strategies.curation import AskAbout, Brainstorm, Exercises, FromCode, FromSeed, FromTools, Textbook
 from synthkd.strategies.demonstrations import Shots
 from synthkd.strategies.dialogue import Dialogue, SelfChat, Speaker, Utterance
 from synthkd.strategies.distribution import TopK
+from synthkd.strategies.expansion import (
+    Classify,
+    Demonstrate,
+    Evolve,
+    Examples,
+    ForLabel,
+    Instances,
+    Leaked,
+    NoGain,
+    Paraphrase,
+    SelfInstruct,
+    Unanswered,
+    draw,
+)
 from synthkd.strategies.feedback import Choose, Classify, Critique, Judge, Rank, Rating, Revise, RevisedPair, Score
 from synthkd.strategies.label_probability import LabelProbability
 from synthkd.strategies.labeling import (
@@ -33,20 +48,34 @@ __all__ = [
     "AdditiveScore",
     "Annotate",
     "Answer",
+    "AskAbout",
+    "Brainstorm",
     "Choose",
     "Classify",
     "Correct",
     "Critique",
+    "Demonstrate",
     "Dialogue",
     "Difficulty",
     "Ensemble",
     "Environment",
+    "Evolve",
+    "Examples",
+    "Exercises",
+    "ForLabel",
+    "FromCode",
+    "FromSeed",
+    "FromTools",
     "Generate",
+    "Instances",
     "Judge",
     "LabelProbability",
+    "Leaked",
     "Loss",
+    "NoGain",
     "Observation",
     "Ordered",
+    "Paraphrase",
     "Play",
     "ProgramOfThought",
     "Programmed",
@@ -67,14 +96,18 @@ __all__ = [
     "Scored",
     "SelfChat",
     "SelfConsistency",
+    "SelfInstruct",
     "SelfReward",
     "Shots",
     "Speaker",
     "Strategy",
     "Swap",
+    "Textbook",
     "Think",
     "TopK",
+    "Unanswered",
     "Utterance",
     "Verified",
     "chain",
+    "draw",
 ]
