@@ -141,6 +141,7 @@ class GrowthPass:
             self._drawn.reject(position, record, outputs, ask.dropped)
             return
         sources = tuple(sorted(ask.sources))
+        outputs = [_child(output, record) for output in outputs]
         self._drawn.accept(position, record, outputs, sources, ask.dropped)
         for output in outputs:
             self._keep(output, sources)
@@ -156,3 +157,9 @@ class GrowthPass:
             self._reasons[verdict] += 1
             self._kept.reject(position, output, RecordError(verdict, reason=verdict), Counter())
             self._board.counters.rejected += 1
+
+
+def _child(output: Record, draw: Record) -> Record:
+    """An output with the draw and what it showed among its parents: the draw itself stands in no stage."""
+    parents = tuple(dict.fromkeys((draw.id, *draw.parents, *output.parents)))
+    return output.model_copy(update={"parents": parents})

@@ -61,10 +61,14 @@ class StrategyPass:
         width = self._width or max([_WIDTH, *(player.limits.max_in_flight for player in self._roles.values())])
         known = len(self.records) if isinstance(self.records, Sequence) else width
         workers: list[asyncio.Task[None]] = []
+        ended: list[asyncio.Task[None]] = []  # a worker ends when no record is left, or when it fails
         try:
             for _ in range(min(width, known)):
                 workers.append(asyncio.create_task(self._worker()))
+                workers[-1].add_done_callback(ended.append)
                 await asyncio.sleep(0)  # the first calls leave before the prompts of the last are rendered
+                if ended:
+                    break
             await asyncio.gather(*workers)
         finally:
             for worker in workers:

@@ -8,18 +8,17 @@ from synthkd.strategies.demonstrations import Shots
 from synthkd.strategies.dialogue import Dialogue, SelfChat, Speaker, Utterance
 from synthkd.strategies.distribution import TopK
 from synthkd.strategies.expansion import (
-    Classify,
     Demonstrate,
     Evolve,
     Examples,
     ForLabel,
     Instances,
+    IsClassification,
     Leaked,
     NoGain,
     Paraphrase,
     SelfInstruct,
     Unanswered,
-    draw,
 )
 from synthkd.strategies.feedback import Choose, Classify, Critique, Judge, Rank, Rating, Revise, RevisedPair, Score
 from synthkd.strategies.label_probability import LabelProbability
@@ -68,6 +67,7 @@ __all__ = [
     "FromTools",
     "Generate",
     "Instances",
+    "IsClassification",
     "Judge",
     "LabelProbability",
     "Leaked",
@@ -109,5 +109,4 @@ __all__ = [
     "Utterance",
     "Verified",
     "chain",
-    "draw",
 ]

@@ -20,12 +20,16 @@ Place = Literal["system", "before", "after"]
 """Where a text is put: behind the system message, or before or behind the last user turn."""
 
 
+_SEEN = {"images", "surrogate"}
+
+
 def asked(prompt: Prompt[T], record: Prompted, sampling: Sampling, policy: Policy) -> Request[T]:
     """A template filled with a record, amid the rest of the record's conversation.
 
     A template has the text of the last user turn (`instruction`). The turns before and behind it and its pictures
     are put around what the template made of it, and the record's system message before the template's, unless the
-    template takes the whole `prompt` itself.
+    template takes the whole `prompt` itself. A template that takes `images`, or the `surrogate` that stands for them,
+    says itself where they go.
     """
     request = prompt.fill(record, sampling=sampling, policy=policy)
     if isinstance(record.prompt, str) or "prompt" in prompt.variables:
@@ -37,7 +41,7 @@ def asked(prompt: Prompt[T], record: Prompted, sampling: Sampling, policy: Polic
     own, earlier = _without_system(record.prompt[:last])
     system, fixed = _without_system(request.messages[:-1])
     final = request.messages[-1]
-    if said.images and not final.images:
+    if said.images and not final.images and not _SEEN & set(prompt.variables):
         content: Content = said.content if final.text == said.text.strip() else (*said.images, final.text)
         final = replace(final, content=content)
     first = [Message("system", "\n\n".join(turn.text for turn in (*own, *system)))] if own or system else []

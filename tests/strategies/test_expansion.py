@@ -17,7 +17,8 @@ from synthkd.record import Demonstration, Instruction, Labelled, Record
 from synthkd.request import Completion, Policy, Request
 from synthkd.run import Run
 from synthkd.seeds import pool
-from synthkd.strategies import Classify, Demonstrate, Examples, ForLabel, Instances, Paraphrase, SelfInstruct, draw
+from synthkd.strategies import Demonstrate, Examples, ForLabel, Instances, IsClassification, Paraphrase, SelfInstruct
+from synthkd.strategies.expansion import draw
 from synthkd.strategies.listing import Listed, entries
 from synthkd.testing import FunctionTeacher, SchemaTeacher
 
@@ -57,7 +58,7 @@ def items(*rows: dict[str, str]) -> Callable[[Request[Any]], str]:
 
 EVERY: dict[str, tuple[Any, Record]] = {
     "SelfInstruct": (SelfInstruct(n=2), Examples(instructions=("Näme a tree 🌳.", HUGE))),
-    "Classify": (Classify(), Instruction(prompt=HUGE)),
+    "IsClassification": (IsClassification(), Instruction(prompt=HUGE)),
     "Instances": (Instances(), Instruction(prompt="Add ½.")),
     "Demonstrate": (Demonstrate(n=2), SHOWN),
     "Paraphrase": (Paraphrase(2), Labelled(text="Träge 🌳", label="tree")),
@@ -207,7 +208,7 @@ def test_a_classification_gets_its_labels_and_stays_the_kind_it_was(start: Start
 
     reply = json.dumps({"classification": True, "labels": ["yes", "", "no", "yes"]})
     record = Mine(prompt="Is it a tree?", level=3)
-    [row] = start(lambda _: reply).map(Classify(), [record])
+    [row] = start(lambda _: reply).map(IsClassification(), [record])
     assert row == Mine(
         parents=(record.id,), prompt="Is it a tree?", level=3, meta={"classification": True, "labels": ["yes", "no"]}
     )

@@ -11,7 +11,7 @@ from synthkd.strategies.expansion.evolving import (
     MATHS_UP,
     Evolve,
 )
-from synthkd.strategies.expansion.instances import Classify, Demonstrate, Instances
+from synthkd.strategies.expansion.instances import Demonstrate, Instances, IsClassification
 from synthkd.strategies.expansion.labelled import ForLabel
 from synthkd.strategies.expansion.rewording import Paraphrase
 from synthkd.strategies.expansion.self_instruct import Examples, SelfInstruct, draw
@@ -24,12 +24,12 @@ __all__ = [
     "IN_DEPTH",
     "MATHS_DOWN",
     "MATHS_UP",
-    "Classify",
     "Demonstrate",
     "Evolve",
     "Examples",
     "ForLabel",
     "Instances",
+    "IsClassification",
     "Leaked",
     "NoGain",
     "Paraphrase",

@@ -19,7 +19,7 @@ from synthkd.strategies.listing import at_least_one, drawn, folded
 
 
 class Kind(BaseModel):
-    """The typed reply of `Classify`."""
+    """The typed reply of `IsClassification`."""
 
     classification: bool = Field(description="Whether every correct answer is one of a small, fixed set of labels.")
     labels: list[str] = Field(description="The labels; empty where it is no classification.")
@@ -66,7 +66,7 @@ class Exchanges(BaseModel):
 
 
 @dataclass(frozen=True)
-class Classify:
+class IsClassification:
     """The instruction with `classification` and `labels` in its `meta`: does it ask for one of a few labels?
 
     Reference: Wang et al. 2022, Self-Instruct, arXiv:2212.10560.
@@ -90,7 +90,7 @@ class Classify:
 
 @dataclass(frozen=True)
 class Instances:
-    """Inputs and outputs for an instruction: input first, or, for what `Classify` found a classification, label first.
+    """Inputs and outputs for an instruction: input first, or label first for what `IsClassification` found to be one.
 
     The student's prompt is the instruction with the input behind it; `meta` has the input alone. Instances without an
     output, with their input as output, with an output that ends in a colon, and repeated ones are dropped; inputs with

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from synthkd.ask import Ask
 from synthkd.errors import ConfigError
 from synthkd.prompt import Prompt
-from synthkd.record import Prompted, Record
+from synthkd.record import Record
 from synthkd.request import Policy, Sampling
 from synthkd.strategies.branching import survivors
 
@@ -53,7 +53,7 @@ class Generate(Generic[In, T, Out]):
 
     async def _made(self, record: In, reply: T) -> list[Out]:
         given = self.into(record, reply)
-        carried = record.carried() if isinstance(record, Prompted) else record.meta
+        carried = record.carried()
         return [
             one.model_copy(update={"parents": (record.id, *one.parents), "meta": {**carried, **one.meta}})
             for one in ([given] if isinstance(given, Record) else given)
