@@ -56,7 +56,8 @@ def programs(
     checked_of(of, "programs")
     if tests is not None and gold is not None:
         raise ConfigError(
-            "programs(): tests and gold are both given; a program passes tests or prints an answer. Use every()."
+            "programs(): tests and gold are both given; a program passes tests or prints an answer. For both: "
+            "every(programs(tests=...), programs(gold=...))."
         )
     sandbox = sandbox or Sandbox()
     sandbox.ready()

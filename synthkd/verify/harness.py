@@ -35,9 +35,10 @@ def main():
         new["check"](names[told["entry"]])
         called = True
     for name, value in new.items():
-        if isinstance(value, type) and "unittest" in sys.modules and issubclass(value, sys.modules["unittest"].TestCase):
-            called = run(value) or called
-        elif name.startswith("test") and callable(value) and not isinstance(value, type):
+        if isinstance(value, type):
+            if "unittest" in sys.modules and issubclass(value, sys.modules["unittest"].TestCase):
+                called = run(value) or called
+        elif name.startswith("test") and callable(value):
             value()
             called = True
     if called:

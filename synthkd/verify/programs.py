@@ -60,9 +60,9 @@ class Verdict:
 def program_of(text: str, *, defines: str | None = None) -> str | None:
     """The Python program in a completion; `None` where it has none.
 
-    Of its fenced blocks in Python (or else in no named language) the last one that defines a function or class, or else the
-    last one. A text without any fence is the program where a line of it begins like Python. A fence that is left open
-    is a completion that was cut, and no program.
+    Of its fenced blocks in Python (or else in no named language) the last one that defines a function or class, or
+    else the last one. A text without any fence is the program where a line of it begins like Python. A fence that is
+    left open is a completion that was cut, and what stands in it no program.
 
     Args:
         text: The completion.

@@ -107,7 +107,8 @@ class Sandbox:
         from synthkd.verify.sandbox.interpreter import interpreter
 
         warnings.warn(
-            "unsafe=True: programs run without a sandbox; they can read and change this user's files and use the network.",
+            "unsafe=True: programs run without a sandbox; they can read and change this user's files, and use the "
+            "network",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -1,7 +1,7 @@
 """The Python that programs run in: the only place that asks an interpreter which files it needs.
 
-Invariant: what is shown of this machine is what the interpreter itself names, by folder; never a whole prefix, which may
-be somebody's home.
+Invariant: what is shown of this machine is what the interpreter itself names, by folder; never a whole prefix, which
+may be somebody's home.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class _Watch:
         if self.began is None:
             said = self.heard["stderr"].decode("utf-8", "replace").strip()[-500:]
             raise RunError(
-                f"The sandbox did not start a program (exit code {self.process.returncode}): {said or 'it said nothing'}"
+                f"The sandbox did not start a program (exit code {self.process.returncode}): {said or 'no word'}"
             )
         code = self.process.returncode
         code = None if self.cut else code if code >= 0 else 128 - code
