@@ -42,7 +42,8 @@ class Sandbox:
         limits: What each may use.
         python: The interpreter, as a path; by default the one that runs synthkd.
         packages: Whether programs may import what is installed there; else only the standard library.
-        readable: Further files and folders that they may read, as absolute paths.
+        readable: Further files and folders that they may read, as absolute paths. Where root begins them, they read
+            there what everybody may.
         unsafe: Run them also where there is no sandbox, as ordinary processes of this user, who then answers for what
             they do to files and network.
 

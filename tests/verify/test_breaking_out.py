@@ -1,0 +1,355 @@
+"""Attempts to break out of a sandbox. Each fails, and each would succeed without the guard that it is about.
+
+Every program here is bounded by itself: at most 40 processes that end within 3 seconds, at most 1 GB of memory, at most
+50 MB of output. A guard that is broken must not break the machine that tests it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from boxes import boxed
+
+from synthkd.verify import Limits, Outcome, Sandbox
+
+pytestmark = boxed
+
+TRY = """
+import ctypes, os, signal, socket, sys, time
+libc = ctypes.CDLL(None, use_errno=True)
+
+def attempt(name, act):
+    try:
+        result = act()
+        if result == -1 and ctypes.get_errno():
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        print("BROKE OUT", name, result)
+    except Exception as error:
+        print("failed", name, type(error).__name__)
+"""
+FORKS = """
+import os, time
+born = 0
+for _ in range(40):
+    try:
+        if os.fork() == 0:
+            time.sleep(2)
+            os._exit(0)
+    except OSError:
+        break
+    born += 1
+print(born, flush=True)
+os._exit(0)
+"""
+
+
+@pytest.fixture
+def common() -> Iterator[Path]:
+    """A folder that everybody may read and write, unlike pytest's own, so that only the sandbox keeps it."""
+    folder = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def tried(program: str, limits: Limits | None = None) -> Outcome:
+    """What became of attempts, none of which succeeded and of which there was at least one."""
+    outcome = Sandbox(limits=limits or Limits()).run(TRY + program)
+    assert "BROKE OUT" not in outcome.stdout, outcome.stdout
+    assert "failed" in outcome.stdout, outcome
+    return outcome
+
+
+def test_no_key_of_the_environment_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-hunter2")
+    outcome = Sandbox().run(
+        "import glob, os, subprocess, sys\n"
+        "print(dict(os.environ))\n"
+        "for path in glob.glob('/proc/*/environ'):\n"
+        "    print(open(path, 'rb').read())\n"
+        "print(subprocess.run([sys.executable, '-c', 'import os; print(dict(os.environ))'], capture_output=True))\n"
+    )
+    assert outcome.status == "ok"
+    assert "hunter2" not in outcome.stdout + outcome.stderr
+    assert "PYTHONHASHSEED" in outcome.stdout
+
+
+def test_no_file_of_the_machine_is_seen(common: Path) -> None:
+    secret = common / "secret.txt"
+    secret.write_text("hunter2")
+    secret.chmod(0o644)
+    paths = [str(secret), __file__, "/etc/passwd", "/etc/shadow", "/proc/1/environ", "/proc/self/mounts", "/sys/kernel"]
+    paths += [str(Path.home() / ".bashrc"), "/dev/tty", "/dev/mem", "/var/run/docker.sock", "/usr/bin/env", "/bin/sh"]
+    outcome = tried(f"for path in {paths!r}: attempt(path, lambda: (open(path, 'rb').read(10), os.stat(path)))")
+    assert outcome.stdout.count("failed") == len(paths)
+
+
+def test_nothing_outside_of_its_folder_is_written(common: Path) -> None:
+    places = [
+        "/x",
+        "/etc/x",
+        "/dev/x",
+        "/usr/lib/x",
+        f"{os.__file__}.x",
+        os.__file__,
+        sys.executable,
+        str(common / "x"),
+    ]
+    places += [str(Path(pytest.__file__).parent / "x"), "/usr/x", "/lib/x"]
+    tried(f"for path in {places!r}: attempt(path, lambda: open(path, 'ab').write(b'x'))")
+    assert not (common / "x").exists()
+    assert Sandbox().run("open('x', 'w').write('x'); open('/tmp/x', 'w').write('x')").status == "ok"
+    assert Sandbox().run("import os; print(os.path.exists('x'), os.path.exists('/tmp/x'))").stdout == "False False\n"
+
+
+def test_a_link_leads_to_nothing_outside(common: Path) -> None:
+    secret = common / "secret.txt"
+    secret.write_text("hunter2")
+    secret.chmod(0o666)
+    tried(
+        f"os.symlink({str(secret)!r}, 'one'); os.symlink('../../..' * 9 + {str(secret)!r}, '/tmp/two')\n"
+        "os.symlink('/proc/1/root', 'three'); os.symlink('/', 'four')\n"
+        f"for path in ('one', '/tmp/two', 'three' + {str(secret)!r}, 'four' + {str(secret)!r}):\n"
+        "    attempt(path, lambda: open(path).read())\n"
+        "    attempt(path, lambda: open(path, 'r+').write('changed'))\n"
+        f"attempt('hard link', lambda: os.link({str(secret)!r}, 'five'))\n"
+        f"attempt('rename', lambda: os.rename('main.py', {str(common / 'main.py')!r}))\n"
+    )
+    assert secret.read_text() == "hunter2"
+    assert os.listdir(common) == ["secret.txt"]
+
+
+def test_no_network_is_reached() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as abstract:
+        name = f"\0synthkd-{secrets.token_hex(8)}"
+        abstract.bind(name)
+        abstract.listen()
+        port = server.getsockname()[1]
+        outcome = tried(
+            f"attempt('loopback', lambda: socket.create_connection(('127.0.0.1', {port}), timeout=1))\n"
+            "attempt('outside', lambda: socket.create_connection(('192.0.2.1', 80), timeout=1))\n"
+            "attempt('datagram', lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 9)))\n"
+            "attempt('six', lambda: socket.create_connection(('2001:db8::1', 80), timeout=1))\n"
+            "attempt('name', lambda: socket.getaddrinfo('example.com', 80))\n"
+            f"attempt('abstract', lambda: socket.socket(socket.AF_UNIX).connect({name!r}))\n"
+        )
+    assert outcome.stdout.count("failed") == 6
+
+
+def test_no_kind_of_socket_passes_the_network_by() -> None:
+    # vsock (40) reaches a virtual machine's host from every network namespace
+    outcome = tried("for family in (40, 16, 17, 38, 29, 44): attempt(family, lambda: socket.socket(family, 3, 0))")
+    assert outcome.stdout.count("failed") == 6
+    with_error = Sandbox().run("import socket\ntry: socket.socket(40, 1)\nexcept OSError as e: print(e.errno)")
+    assert with_error.stdout == "97\n"
+
+
+@pytest.mark.parametrize("most", [4, 12])
+def test_only_so_many_processes_begin(most: int) -> None:
+    born = int(Sandbox(limits=Limits(processes=most)).run(FORKS).stdout)
+    assert most - 3 <= born < most
+
+
+def test_processes_that_start_processes_stay_within_the_limit_together() -> None:
+    program = """
+import os, time
+made = 0
+for generation in range(3):  # 2 ** 3 at the most
+    try:
+        os.fork()
+        made += 1
+    except OSError:
+        break
+os.write(1, b".")
+time.sleep(1)
+os._exit(0)
+"""
+    outcome = Sandbox(limits=Limits(processes=4)).run(program)
+    assert 1 <= outcome.stdout.count(".") <= 4
+
+
+def test_no_process_takes_more_memory_than_its_limit() -> None:
+    outcome = Sandbox(limits=Limits(memory_mb=128)).run("x = bytearray(300 * 2**20)\nprint(len(x))")
+    assert (outcome.status, outcome.stdout) == ("memory", "")
+
+
+def test_processes_have_one_limit_on_memory_together() -> None:
+    program = """
+import os, time
+for _ in range(5):
+    if os.fork() == 0:
+        held = bytearray(b"x") * (100 * 2**20)
+        time.sleep(2)
+        os._exit(0)
+time.sleep(2.5)
+print("held")
+"""
+    outcome = Sandbox(limits=Limits(memory_mb=256)).run(program)
+    assert (outcome.status, outcome.stdout) == ("memory", "")
+
+
+def test_files_in_memory_are_limited() -> None:
+    outcome = tried(
+        """
+def write(folder, files, size):
+    for number in range(files):
+        with open(f"{folder}/{number}", "wb") as file:
+            file.write(bytes(size))
+
+attempt("one file", lambda: write("/tmp/box", 1, 40 * 2**20))
+attempt("several files", lambda: write("/tmp/box", 10, 4 * 2**20))
+attempt("shared memory", lambda: write("/dev/shm", 1, 2 * 2**20))
+attempt("a memory file", lambda: os.memfd_create("x"))
+attempt("a shared segment", lambda: libc.shmget(0, 4096, 0o1600))
+attempt("a message queue", lambda: libc.msgget(0, 0o1600))
+""",
+        Limits(disk_mb=16),
+    )
+    assert outcome.stdout.count("failed") == 6
+
+
+def test_endless_output_is_cut() -> None:
+    program = "import sys\nfor _ in range(500): sys.stdout.write('x' * 100_000)"  # 50 MB, if nobody stops it
+    began = time.monotonic()
+    outcome = Sandbox(limits=Limits(output_kb=64)).run(program)
+    assert outcome.status == "output"
+    assert len(outcome.stdout) == 64 * 1024
+    assert time.monotonic() - began < 5
+    both = "import sys\nfor _ in range(50): print('x' * 1000); print('y' * 1000, file=sys.stderr)"
+    assert Sandbox(limits=Limits(output_kb=64)).run(both).status == "output"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import time; time.sleep(20)",
+        "while True: pass",
+        "import signal, time\nfor n in (1, 2, 15, 24): signal.signal(n, signal.SIG_IGN)\ntime.sleep(20)",
+        "import os, time\nif os.fork(): os.close(1); os.close(2)\ntime.sleep(3)",
+    ],
+)
+def test_time_ends_also_for_those_who_do_not_want_to(program: str) -> None:
+    began = time.monotonic()
+    assert Sandbox(limits=Limits(seconds=0.5)).run(program).status == "timeout"
+    assert time.monotonic() - began < 2.5
+
+
+@pytest.mark.parametrize("ending", ["os._exit(0)", "time.sleep(20)"])
+def test_nothing_of_a_program_runs_when_it_has_ended(ending: str) -> None:
+    token = secrets.token_hex(8)
+    program = f"""
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.closerange(0, 20)
+        os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(3) # {token}"])
+    os._exit(0)
+time.sleep(0.3)
+{ending}
+"""
+    Sandbox(limits=Limits(seconds=1)).run(program)
+    assert token not in _all_commands()
+
+
+def test_no_privilege_is_left() -> None:
+    outcome = tried(
+        """
+attempt("become root", lambda: os.setuid(0))
+attempt("become somebody", lambda: os.setresuid(1234, 1234, 1234))
+attempt("give away", lambda: os.chown("main.py", 1, 1))
+attempt("a device", lambda: os.mknod("disk", 0o60666, os.makedev(254, 0)))
+attempt("another root", lambda: os.chroot("/tmp"))
+attempt("mount", lambda: libc.mount(b"none", b"/tmp", b"tmpfs", 0, None))
+attempt("writable again", lambda: libc.mount(b"none", b"/usr/lib", None, 0x1020, None))
+attempt("unmount", lambda: libc.umount2(b"/tmp", 2))
+attempt("new user namespace", lambda: libc.unshare(0x10000000))
+attempt("new namespace by clone", lambda: libc.syscall(56, 0x10000011, 0, 0, 0, 0))
+attempt("another's namespace", lambda: libc.setns(0, 0))
+attempt("trace", lambda: libc.ptrace(0, 0, 0, 0))
+attempt("keys", lambda: libc.syscall(250, 0, -3, 1))
+attempt("the kernel's log", lambda: libc.klogctl(3, ctypes.create_string_buffer(99), 99))
+attempt("io_uring", lambda: libc.syscall(425, 8, ctypes.create_string_buffer(200)))
+attempt("the host's name", lambda: socket.sethostname("x"))
+attempt("more processes", lambda: __import__("resource").setrlimit(6, (999, 999)))
+attempt("a higher priority", lambda: os.nice(-5))
+attempt("a terminal", lambda: os.open("/dev/tty", os.O_RDWR))
+"""
+    )
+    assert outcome.stdout.count("failed") == 19
+
+
+def test_only_its_own_processes_are_there_to_be_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3)"]) as bystander:
+        tried(
+            f"attempt('a process outside', lambda: os.kill({bystander.pid}, 9))\n"
+            f"attempt('the tests', lambda: os.kill({os.getpid()}, 9))\n"
+        )
+        Sandbox().run("import os; os.kill(-1, 9)")
+        assert bystander.poll() is None
+        bystander.kill()
+
+
+def test_no_descriptor_of_the_outside_is_open() -> None:
+    program = """
+import os
+found = []
+for number in range(256):
+    try:
+        os.fstat(number)
+        found.append(number)
+    except OSError:
+        pass
+print(found)
+"""
+    assert Sandbox().run(program).stdout == "[0, 1, 2]\n"
+
+
+def test_each_limit_of_the_system_is_set() -> None:
+    names = ["AS", "CPU", "FSIZE", "NOFILE", "CORE"]
+    program = f"import resource as r\nfor n in {names}: print(r.getrlimit(getattr(r, 'RLIMIT_' + n)))"
+    limits = Limits(seconds=7, memory_mb=300, disk_mb=5)
+    most = [300 * 2**20, 8, 5 * 2**20, 256, 0]
+    assert Sandbox(limits=limits).run(program).stdout == "".join(f"({n}, {n})\n" for n in most)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, to become somebody else")
+def test_the_same_holds_for_a_user_who_is_not_root() -> None:
+    become = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path[1:]])
+    program = (
+        "from synthkd.verify import Sandbox, Limits; import sys; "
+        "print(Sandbox(limits=Limits(processes=8)).run(sys.stdin.read()).stdout)"
+    )
+    paths = {"PYTHONPATH": paths, "PATH": os.environ["PATH"]}
+    itself = "import subprocess, sys, pydantic; subprocess.run([sys.executable, '-c', ''], check=True)"
+    for python in (sys.executable, "/usr/bin/python3"):  # the first may lie in root's home
+        if subprocess.run([*become, python, "-B", "-c", itself], capture_output=True, env=paths).returncode == 0:
+            command = [*become, python, "-B", "-c", program]
+            done = subprocess.run(command, input=FORKS, capture_output=True, text=True, env=paths)
+            if "No permissions to create new namespace" in done.stderr or "uid map" in done.stderr:
+                pytest.skip("user namespaces are not allowed here")
+            assert done.returncode == 0, done.stderr
+            assert 5 <= int(done.stdout) < 8
+            return
+    pytest.skip("no interpreter that another user could start")
+
+
+def _all_commands() -> str:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            found.append((folder / "cmdline").read_bytes().decode("utf-8", "replace"))
+        except OSError:
+            continue
+    return "\n".join(found)
