@@ -6,13 +6,18 @@ Every program here is bounded by itself: at most 40 processes that end within 3 
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
+import platform
+import re
 import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +26,7 @@ import pytest
 from boxes import boxed
 
 from synthkd.verify import Limits, Outcome, Sandbox
+from synthkd.verify.sandbox import seccomp, start
 
 pytestmark = boxed
 
@@ -36,6 +42,16 @@ def attempt(name, act):
         print("BROKE OUT", name, result)
     except Exception as error:
         print("failed", name, type(error).__name__)
+"""
+CAPABILITIES = """
+import ctypes, os
+
+def capabilities():
+    data = (ctypes.c_uint32 * 6)()
+    number = 125 if os.uname().machine == "x86_64" else 90
+    assert ctypes.CDLL(None).syscall(number, (ctypes.c_uint32 * 2)(0x20080522, 0), data) == 0
+    return data[0] | data[1] | data[2] | data[3] | data[4] | data[5]
+
 """
 FORKS = """
 import os, time
@@ -289,6 +305,68 @@ attempt("a terminal", lambda: os.open("/dev/tty", os.O_RDWR))
     assert outcome.stdout.count("failed") == 19
 
 
+def test_calls_that_pass_the_namespaces_by_do_not_reach_the_kernel() -> None:
+    names = "add_key bpf clone3 fsopen io_uring_enter io_uring_register io_uring_setup keyctl memfd_create memfd_secret"
+    names += " mount mount_setattr move_mount open_by_handle_at open_tree perf_event_open pidfd_getfd pivot_root ptrace"
+    names += " process_vm_readv process_vm_writev request_key setns syslog umount2 unshare userfaultfd"
+    column = seccomp._MACHINES[platform.machine()][0]
+    numbers = [435 if name == "clone3" else seccomp._DENIED[name][column] for name in names.split()]
+    outcome = Sandbox().run(
+        TRY
+        + f"for number in {numbers}:\n    libc.syscall(number, -1, -1, -1, -1, -1, -1)\n    print(ctypes.get_errno())"
+    )
+    refused = [errno.ENOSYS if name == "clone3" else errno.EPERM for name in names.split()]
+    assert list(map(int, outcome.stdout.split())) == refused
+
+
+def test_it_is_nobody_of_this_machine() -> None:
+    groups = os.getgroups()
+    if os.geteuid() == 0:
+        os.setgroups([*groups, 12])
+    program = """
+print(os.getuid(), os.getgid(), os.getgroups())
+print(os.uname().nodename, os.getsid(0) > 0, libc.prctl(39, 0, 0, 0, 0), capabilities())
+"""
+    try:
+        users, names = Sandbox().run(TRY + CAPABILITIES + program).stdout.splitlines()
+    finally:
+        if os.geteuid() == 0:
+            os.setgroups(groups)
+    assert re.fullmatch(r"(2\d{9}|65534) \1 \[\]", users)
+    assert names == "box True 1 0"  # a session of its own, no new privileges by any file, no capabilities
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root begins with capabilities")
+def test_what_steps_down_from_root_has_no_more_than_it_needs_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = CAPABILITIES + "os.write(2, mark.encode() + b'%x ' % capabilities())\nif int(user):"
+    monkeypatch.setattr(start, "TEXT", start.TEXT.replace("if int(user):", told))
+    assert Sandbox(limits=Limits(memory_mb=200)).run("").stderr.startswith("c0 ")  # CAP_SETGID and CAP_SETUID
+
+
+def test_shared_memory_of_the_machine_is_not_seen() -> None:
+    libc = ctypes.CDLL(None)
+    segment = libc.shmget(0, 4096, 0o1666)
+    assert segment >= 0
+    try:
+        tried(f"libc.shmat.restype = ctypes.c_long; attempt('attach', lambda: libc.shmat({segment}, None, 0))")
+    finally:
+        libc.shmctl(segment, 0, None)
+
+
+def test_no_process_of_the_sandbox_has_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    token = secrets.token_hex(8)
+    monkeypatch.setenv("A_SECRET", token)
+    running = threading.Thread(target=Sandbox().run, args=("import time; time.sleep(0.5)",))
+    Sandbox().ready()
+    running.start()
+    time.sleep(0.3)
+    found = [path.parent for path in Path("/proc").glob("[0-9]*/environ") if token in _read(path)]
+    boxes = [path.parent for path in Path("/proc").glob("[0-9]*/cmdline") if "bwrap" in _read(path)]
+    running.join()
+    assert boxes
+    assert not set(found) & set(boxes)
+
+
 def test_only_its_own_processes_are_there_to_be_killed() -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3)"]) as bystander:
         tried(
@@ -324,32 +402,33 @@ def test_each_limit_of_the_system_is_set() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, to become somebody else")
-def test_the_same_holds_for_a_user_who_is_not_root() -> None:
+def test_the_same_holds_where_another_user_begins_it(tmp_path: Path) -> None:
     become = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-    paths = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path[1:]])
-    program = (
-        "from synthkd.verify import Sandbox, Limits; import sys; "
-        "print(Sandbox(limits=Limits(processes=8)).run(sys.stdin.read()).stdout)"
-    )
-    paths = {"PYTHONPATH": paths, "PATH": os.environ["PATH"]}
+    found = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path[1:]])
+    environment = {"PYTHONPATH": found, "PATH": os.environ["PATH"]}
     itself = "import subprocess, sys, pydantic; subprocess.run([sys.executable, '-c', ''], check=True)"
     for python in (sys.executable, "/usr/bin/python3"):  # the first may lie in root's home
-        if subprocess.run([*become, python, "-B", "-c", itself], capture_output=True, env=paths).returncode == 0:
-            command = [*become, python, "-B", "-c", program]
-            done = subprocess.run(command, input=FORKS, capture_output=True, text=True, env=paths)
-            if "No permissions to create new namespace" in done.stderr or "uid map" in done.stderr:
-                pytest.skip("user namespaces are not allowed here")
-            assert done.returncode == 0, done.stderr
-            assert 5 <= int(done.stdout) < 8
-            return
-    pytest.skip("no interpreter that another user could start")
+        command = [*become, python, "-B"]
+        if subprocess.run([*command, "-c", itself], capture_output=True, env=environment).returncode == 0:
+            break
+    else:
+        pytest.skip("no interpreter that another user could start")
+    if subprocess.run(
+        [*become, "bwrap", "--ro-bind", "/", "/", "--unshare-all", "true"], capture_output=True
+    ).returncode:
+        pytest.skip("user namespaces are not allowed here")
+    tests = ["-p", "no:cacheprovider", "-q", "--tb=short", "-k", "not time_ends and not endless", __file__]
+    done = subprocess.run([*command, "-m", "pytest", *tests], capture_output=True, text=True, env=environment, cwd="/")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"\b2[0-9] passed", done.stdout), done.stdout
 
 
 def _all_commands() -> str:
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            found.append((folder / "cmdline").read_bytes().decode("utf-8", "replace"))
-        except OSError:
-            continue
-    return "\n".join(found)
+    return "\n".join(_read(path) for path in Path("/proc").glob("[0-9]*/cmdline"))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8", "replace")
+    except OSError:
+        return ""

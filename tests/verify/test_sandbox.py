@@ -88,12 +88,13 @@ def test_installed_packages_are_seen_only_where_they_may() -> None:
 @boxed
 def test_another_interpreter_and_further_files_can_be_named(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("apple")
-    tmp_path.chmod(0o755)  # begun by root, a program reads what everybody may
+    (tmp_path / "words.txt").chmod(0o666)
+    tmp_path.chmod(0o777)  # begun by root, a program reads what everybody may
     named = Sandbox(python=sys._base_executable, readable=(str(tmp_path),))  # type: ignore[attr-defined]
     words = str(tmp_path / "words.txt")
     assert named.run(f"import sys; print(sys.prefix, open({words!r}).read())").stdout == f"{sys.base_prefix} apple\n"
     outcome = named.run(f"open({words!r}, 'a')")
-    assert "Read-only file system" in outcome.stderr or "Permission denied" in outcome.stderr
+    assert "Read-only file system" in outcome.stderr
 
 
 @boxed
@@ -112,7 +113,7 @@ def test_the_same_program_prints_the_same_set_in_each_run() -> None:
 
 
 @boxed
-def test_a_coroutine_that_is_cancelled_has_its_program_killed(tmp_path: Path) -> None:
+def test_a_coroutine_that_is_cancelled_has_its_program_killed() -> None:
     async def cancelled() -> float:
         waiting = asyncio.create_task(aside(Sandbox(limits=Limits(seconds=30)).run, "import time; time.sleep(20)"))
         await asyncio.sleep(0.5)
@@ -120,8 +121,8 @@ def test_a_coroutine_that_is_cancelled_has_its_program_killed(tmp_path: Path) ->
         began = time.monotonic()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        places_again = [aside(time.sleep, 0) for _ in range(places())]
-        await asyncio.gather(*places_again)
+        every_place = threading.Barrier(places())  # passed when as many wait there as may work at a time
+        await asyncio.gather(*(aside(every_place.wait, 15) for _ in range(places())))
         return time.monotonic() - began
 
     Sandbox().ready()
