@@ -50,7 +50,7 @@ def capabilities():
     data = (ctypes.c_uint32 * 6)()
     number = 125 if os.uname().machine == "x86_64" else 90
     assert ctypes.CDLL(None).syscall(number, (ctypes.c_uint32 * 2)(0x20080522, 0), data) == 0
-    return data[0] | data[1] | data[2] | data[3] | data[4] | data[5]
+    return data[0] | data[1] | data[3] | data[4]  # effective and permitted; the rest needs a file that gives them
 
 """
 FORKS = """
@@ -402,7 +402,7 @@ def test_each_limit_of_the_system_is_set() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root, to become somebody else")
-def test_the_same_holds_where_another_user_begins_it(tmp_path: Path) -> None:
+def test_the_same_holds_where_another_user_begins_it() -> None:
     become = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
     found = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path[1:]])
     environment = {"PYTHONPATH": found, "PATH": os.environ["PATH"]}
@@ -417,10 +417,10 @@ def test_the_same_holds_where_another_user_begins_it(tmp_path: Path) -> None:
         [*become, "bwrap", "--ro-bind", "/", "/", "--unshare-all", "true"], capture_output=True
     ).returncode:
         pytest.skip("user namespaces are not allowed here")
-    tests = ["-p", "no:cacheprovider", "-q", "--tb=short", "-k", "not time_ends and not endless", __file__]
+    tests = ["-p", "no:cacheprovider", "--tb=short", "-k", "not time_ends and not endless", __file__]
     done = subprocess.run([*command, "-m", "pytest", *tests], capture_output=True, text=True, env=environment, cwd="/")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"\b2[0-9] passed", done.stdout), done.stdout
+    assert done.stdout.splitlines()[0].count(".") >= 20, done.stdout
 
 
 def _all_commands() -> str:
