@@ -6,6 +6,7 @@ Invariants: each input is accepted or rejected once, in the ledger of its stage;
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _WIDTH = 1024
 _BREATH = 64
 """Records that one worker may finish from the journal alone before others get a turn."""
+_PATIENCE = 0.1
+"""Seconds after which a slow filter hears of an interrupt."""
 
 
 class StrategyPass:
@@ -128,6 +131,7 @@ class FilterPass:
 
         nothing: Counter[str] = Counter()
         position = -1
+        breathed = time.monotonic()
         for position, verdict in enumerate(self._rule(passing())):
             if not pending:
                 raise ConfigError(
@@ -146,8 +150,9 @@ class FilterPass:
                 self._board.counters.rejected += 1
                 self._writer.reject(position, record, RecordError(verdict, reason=verdict), nothing)
             self._board.counters.done += 1
-            if position % _BREATH == 0:
+            if position % _BREATH == 0 or time.monotonic() - breathed > _PATIENCE:
                 await self._writer.breathe()
+                breathed = time.monotonic()
         if pending or next(inputs, None) is not None:
             raise ConfigError(
                 f"filter {self._writer.name!r} gave {position + 1} verdicts for more records; "
