@@ -95,7 +95,7 @@ def test_the_ledger_counts_by_reason_and_a_second_run_says_the_same(tmp_path: Pa
 def test_an_interrupt_is_heard_between_two_programs(tmp_path: Path) -> None:
     rule = programs(tests="tests")
     records = answers(*(f"{SLOW}\n{n}" for n in range(40)), tests=TESTS)  # 6 seconds or more
-    interrupt = threading.Timer(0.8, signal.raise_signal, [signal.SIGINT])
+    interrupt = threading.Timer(0.8, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
     began = time.monotonic()
     interrupt.start()
     with pytest.raises(KeyboardInterrupt), Run(tmp_path / "run", quiet=True) as run:
