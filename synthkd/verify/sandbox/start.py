@@ -61,7 +61,7 @@ def arguments(
         "AS": size,
         "CPU": math.ceil(limits.seconds) + 1,
         "FSIZE": limits.disk_mb * 2**20,
-        "NOFILE": 256,
+        "NOFILE": 128,  # what pipes and sockets hold is memory that no process is seen to have
         "CORE": 0,
         "MEMLOCK": 0,
     }
