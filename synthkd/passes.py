@@ -6,6 +6,7 @@ Invariants: each input is accepted or rejected once, in the ledger of its stage;
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
@@ -28,6 +29,8 @@ _Item = tuple[Record, tuple[int, ...]]
 """A record and the numbers of its sources."""
 _BREATH = 64
 """Records that one worker may finish from the journal alone before others get a turn."""
+_PATIENCE = 0.1
+"""Seconds after which a slow filter hears of an interrupt."""
 
 
 class StrategyPass:
@@ -138,6 +141,7 @@ class FilterPass:
         inputs = _Inputs(self.records, self._board)
         nothing: Counter[str] = Counter()
         position = -1
+        breathed = time.monotonic()
         for position, verdict in enumerate(self._rule(inputs.passing())):
             if (judged := inputs.judged()) is None:
                 raise ConfigError(
@@ -156,8 +160,9 @@ class FilterPass:
                 self._board.counters.rejected += 1
                 self._writer.reject(position, record, RecordError(verdict, reason=verdict), nothing)
             self._board.counters.done += 1
-            if position % _BREATH == 0:
+            if position % _BREATH == 0 or time.monotonic() - breathed > _PATIENCE:
                 await self._writer.breathe()
+                breathed = time.monotonic()
         if inputs.left():
             raise ConfigError(
                 f"filter {self._writer.name!r} gave {position + 1} verdicts for more records; "

@@ -6,6 +6,7 @@ from synthkd.filters.forms import formatted, numbers
 from synthkd.filters.language import language
 from synthkd.filters.parts import By, Of
 from synthkd.filters.pool import Near, Pool, novelty
+from synthkd.filters.programs import programs
 from synthkd.filters.quotas import balance, first, quota
 from synthkd.filters.rouge import rouge_l
 from synthkd.filters.rules import Filter, each, every, length, verify
@@ -35,6 +36,7 @@ __all__ = [
     "novelty",
     "numbers",
     "opening",
+    "programs",
     "quota",
     "repetition",
     "rouge_l",

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from synthkd.errors import ConfigError
 from synthkd.filters.parts import Of, TextRule, checked_of, texts_of
 from synthkd.record import Record
+from synthkd.verify.fences import blocks
 
 if TYPE_CHECKING:
     from synthkd.filters.rules import Filter
 
-_FENCE = re.compile(r"^[ \t]{0,8}(`{3,}|~{3,})([^`\n]*)$", re.MULTILINE)
 _ITEM = re.compile(r"^[ \t]{0,8}(?:step[ \t]*)?[0-9]{1,3}[.):](?![0-9])", re.MULTILINE | re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?")
 
@@ -91,10 +91,10 @@ class _Formatted(TextRule):
         return self._without_code(text) if self.code else None
 
     def _without_code(self, text: str) -> str | None:
-        blocks, left_open = _blocks(text)
+        closed, left_open = blocks(text)
         if left_open:
             return "code fence left open"
-        found = blocks if self.code is True else [name for name in blocks if name == str(self.code).lower()]
+        found = [block for block in closed if self.code is True or block.language == str(self.code).lower()]
         return None if found else "no code fence"
 
 
@@ -124,20 +124,6 @@ def _is_json(text: str) -> bool:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
-
-
-def _blocks(text: str) -> tuple[list[str], bool]:
-    """The languages of all closed code blocks, and whether one is left open."""
-    found = []
-    fence = language = ""
-    for match in _FENCE.finditer(text):
-        mark, info = match[1], match[2].strip()
-        if not fence:
-            fence, language = mark, info.partition(" ")[0].lower()
-        elif mark.startswith(fence) and not info:
-            found.append(language)
-            fence = ""
-    return found, bool(fence)
 
 
 def _values(text: str) -> set[str]:
