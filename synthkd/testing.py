@@ -72,13 +72,13 @@ class SchemaTeacher(FunctionTeacher):
 
     Args:
         answers: a reply type, or a prompt's name such as `labeling/answer`, and the function of the request that
-            answers it: with a text, or with an instance of the type.
+            answers it: with a text, an instance of the type, or a whole completion.
         identity: under which its completions are journaled.
     """
 
     def __init__(
         self,
-        answers: Mapping[type | str, Callable[[Request[Any]], str | BaseModel]] | None = None,
+        answers: Mapping[type | str, Callable[[Request[Any]], str | Completion | BaseModel]] | None = None,
         identity: str = "schema",
         **more: Any,
     ) -> None:
@@ -86,11 +86,11 @@ class SchemaTeacher(FunctionTeacher):
         self._draws: Counter[bytes] = Counter()
         super().__init__(self._by_schema, identity, **more)
 
-    def _by_schema(self, request: Request[Any]) -> str:
+    def _by_schema(self, request: Request[Any]) -> str | Completion:
         own = self._answers.get(request.prompt.partition("@")[0]) or self._answers.get(request.reply)
         if own is not None:
             reply = own(request)
-            return reply if isinstance(reply, str) else reply.model_dump_json()
+            return reply.model_dump_json() if isinstance(reply, BaseModel) else reply
         key = request.key(self.identity)
         number, self._draws[key] = self._draws[key], self._draws[key] + 1
         rng = Random(key + str(number).encode())

@@ -5,62 +5,27 @@ Runs where SYNTHKD_VLLM_PYTHON names the Python of an environment that has vLLM 
 
 import asyncio
 import json
-import os
-import socket
-import subprocess
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from vllm_server import MARKS, MODEL, serving
 
 from synthkd import Instruction, Run, Sampling
 from synthkd.strategies import Answer, Rationale, Sample
 from synthkd.teachers import OpenAITeacher
 from synthkd.teachers.tiny.problems import generate
 
-PYTHON = os.environ.get("SYNTHKD_VLLM_PYTHON")
-MODEL = Path(__file__).parents[2] / "synthkd" / "teachers" / "tiny" / "model"
 GREEDY = Sampling(temperature=0.0, max_tokens=200)
 
-pytestmark = [
-    pytest.mark.vllm,
-    pytest.mark.skipif(not PYTHON, reason="SYNTHKD_VLLM_PYTHON names no environment with vLLM"),
-]
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    assert PYTHON
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("vllm") / "log"
-    command = [PYTHON, "-m", "vllm.entrypoints.openai.api_server", "--model", str(MODEL), "--served-model-name", "tiny"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "bfloat16", "--enforce-eager"]
-    environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
-    environment.pop("PYTHONPATH", None)
-    with log.open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/health", process, log)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()[-3000:]
-        try:
-            urllib.request.urlopen(url, timeout=2)
-            return
-        except OSError:
-            time.sleep(1)
-    pytest.fail(f"vLLM did not answer within 300 s: {log.read_text()[-3000:]}")
+    with serving(tmp_path_factory.mktemp("vllm")) as url:
+        yield url
 
 
 def problems(count: int) -> list[Instruction]:
