@@ -10,20 +10,17 @@ from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 from itertools import pairwise
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Any, Self
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
-from pydantic_core import to_jsonable_python
 
 from synthkd.errors import RecordError
 from synthkd.message import Message
+from synthkd.ordering import canonical, in_order, may_hold_sets, plain
 from synthkd.text import ADVICE, half_character, storable
 
 _PARENTS = {"parents"}
-_LINEAGE = {"parents", "meta"}
-_ORDERED = (str, int, float, bool, bytes, type(None), Message)
-"""Types of which no value holds a set."""
 
 
 class Record(BaseModel):
@@ -63,8 +60,8 @@ class Record(BaseModel):
         """What a template may use of this record: its fields, a set in one order, and the entries of `meta`."""
         own = self.__dict__
         found = {**self.meta, **{name: own[name] for name in _fields(type(self))}}
-        if _may_hold_sets(type(self)):
-            found = {name: _in_order(value) for name, value in found.items()}
+        if may_hold_sets(type(self)):
+            found = {name: in_order(value) for name, value in found.items()}
         return found
 
     def carried(self) -> dict[str, JsonValue]:
@@ -85,63 +82,13 @@ def _fields(kind: type[Record]) -> tuple[str, ...]:
     return tuple(kind.model_fields)
 
 
-def plain(record: Record, **which: Any) -> dict[str, Any]:
-    """A record's fields as JSON has them. A set is a list in one order, the same in every process.
-
-    Args:
-        record: the record.
-        which: what `model_dump` takes, such as `include`.
-    """
-    found = record.model_dump(mode="json", **which)
-    return _sorted_sets(record, found) if _may_hold_sets(type(record)) else found
-
-
 def in_writing(record: Record) -> tuple[str, str]:
     """Id and JSON of any record: one with half of a character in it has those of its storable form."""
     try:
         return record.id, record.model_dump_json()
     except RecordError:
-        body = _json(storable(plain(record)))
+        body = canonical(storable(plain(record)))
         return blake2b(body, digest_size=10).hexdigest(), body.decode()
-
-
-def _sorted_sets(value: Any, shown: Any) -> Any:
-    """JSON with its sets sorted; `value` is what it was made of, which alone knows where they are."""
-    match shown:
-        case list() if isinstance(value, set | frozenset | list | tuple) and len(value) == len(shown):
-            items = [_sorted_sets(*pair) for pair in zip(value, shown, strict=True)]
-            return sorted(items, key=_json) if isinstance(value, set | frozenset) else items
-        case dict() if isinstance(value, dict) and len(value) == len(shown):
-            pairs = zip(value.values(), shown.items(), strict=True)
-            return {name: _sorted_sets(inner, own) for inner, (name, own) in pairs}
-        case dict() if not isinstance(value, dict):
-            return {name: _sorted_sets(getattr(value, name, None), own) for name, own in shown.items()}
-    return shown
-
-
-def _json(value: Any) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-
-
-def _in_order(value: Any) -> Any:
-    if not isinstance(value, set | frozenset):
-        return value
-    return tuple(sorted(value, key=lambda one: _json(_sorted_sets(one, to_jsonable_python(one, fallback=repr)))))
-
-
-@lru_cache(maxsize=256)
-def _may_hold_sets(kind: type[Record]) -> bool:
-    return any(_unordered(field.annotation) for name, field in kind.model_fields.items() if name not in _LINEAGE)
-
-
-def _unordered(annotation: Any) -> bool:
-    """Whether values of a type may hold a set, whose order differs from process to process."""
-    if annotation in _ORDERED or get_origin(annotation) is Literal:
-        return False
-    inner = get_args(annotation)
-    if get_origin(annotation) in (set, frozenset) or not inner:  # unknown classes and `Any` may hold anything
-        return True
-    return any(_unordered(one) for one in inner if one is not Ellipsis)
 
 
 class Document(Record):

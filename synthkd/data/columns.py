@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from synthkd.data.turns import IMAGES, pictures, written
 from synthkd.errors import ConfigError
+from synthkd.ordering import plain
 from synthkd.record import (
     Candidates,
     Conversation,
@@ -27,7 +28,6 @@ from synthkd.record import (
     Prompted,
     Rated,
     Record,
-    plain,
 )
 
 Reasoning = Literal["column", "think", "inline"]

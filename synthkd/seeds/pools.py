@@ -18,7 +18,8 @@ from typing import Any, TypeVar, overload
 from pydantic import ValidationError
 
 from synthkd.errors import ConfigError
-from synthkd.record import Record, plain
+from synthkd.ordering import plain
+from synthkd.record import Record
 from synthkd.seeds.shuffling import shuffled
 
 R = TypeVar("R", bound=Record)

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from synthkd.ask import Ask, Strategy
 from synthkd.errors import ConfigError
 from synthkd.message import Message
-from synthkd.record import Prompted, Record, plain
+from synthkd.ordering import plain
+from synthkd.record import Prompted, Record
 from synthkd.request import Request
 from synthkd.strategies.branching import Branch, check
 from synthkd.strategies.turns import with_turns
