@@ -135,9 +135,8 @@ class Ask:
         teacher = self._teachers.get(role)
         if teacher is None:
             known = ", ".join(sorted(self._teachers)) or "none"
-            raise UnknownTeacher(
-                f"no teacher plays the role {role!r}; roles given: {known}. Pass Run(..., {role}=...)."
-            )
+            how = f"{role}=..." if role in ("teacher", "judge", "student") else f"roles={{{role!r}: ...}}"
+            raise UnknownTeacher(f"no teacher plays the role {role!r}; roles given: {known}. Pass Run(..., {how}).")
         return teacher
 
     def _addressed(self, request: Request[T], role: str) -> tuple[Teacher, Request[T]]:

@@ -6,6 +6,7 @@ the journal, so the run does not pay for it again. Invariant: the pilot saves no
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from contextvars import ContextVar
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from synthkd.ask import Ask, Strategy
-from synthkd.errors import ConfigError
+from synthkd.errors import AwaitingReview, ConfigError
 from synthkd.extrapolate import Estimate, Measured, Origin, Source, extrapolated, summed
+from synthkd.growth import Goal
 from synthkd.record import Record
 from synthkd.request import Completion, Request, Teacher, keys
 from synthkd.run import Run
@@ -47,6 +49,8 @@ def estimate(run: Pilot, pipeline: Callable[..., object], options: Mapping[str, 
     unfinished = ""
     try:
         pipeline(run, **(options or {}))
+    except AwaitingReview:
+        unfinished = "it waits for what people decide about its rows"
     except Exception as error:
         if str(run.unsaved) not in str(error):
             raise
@@ -62,7 +66,8 @@ def estimate(run: Pilot, pipeline: Callable[..., object], options: Mapping[str, 
 class Pilot(Run):
     """A run over the first records of every source, that measures what each of them takes.
 
-    A source is what a stage maps over that is no stage and was not made of one's rows (with their ids as `parents`).
+    A source is what a stage maps over that is no stage and was not made of one's rows (with their ids as `parents`), or
+    the draws of a set that grows, of which there will be as many as the goal needs at the pilot's yield.
 
     Args:
         folder: the real run's folder.
@@ -96,6 +101,25 @@ class Pilot(Run):
         stage = super().map(traced, self._made.first(records, self._most), name=name, **roles)
         self.measured.append(self._measure(stage.name, traced))
         return stage
+
+    def grow(
+        self,
+        strategy: Strategy[Any, Out],
+        seeds: Iterable[Record],
+        *,
+        until: int,
+        name: str | None = None,
+        **options: Any,
+    ) -> Stage[Out]:
+        """The two stages, of as many draws as the pilot takes records; the draws are a source of their own."""
+        traced = _TracedDraws(strategy, self._made)
+        stage = super().grow(traced, seeds, until=until, name=name, **options)
+        traced.source.total = max(math.ceil(len(traced.source.roots) * until / max(len(stage), 1)), 1)
+        self.measured.append(self._measure(stage.name, traced))
+        return stage
+
+    def _goal(self, until: int, at_a_time: int, patience: int) -> Goal:
+        return Goal(until, min(at_a_time, self._most), patience, draws=self._most)
 
     def filter(self, rule: Filter[R], records: Iterable[R], *, name: str | None = None) -> Stage[R]:
         """The stage, on as many records as the pilot takes."""
@@ -229,6 +253,23 @@ class _Traced:
             if isinstance(output, Record):
                 self._made.made(output, origin)
         return outputs
+
+
+class _TracedDraws(_Traced):
+    """A strategy that grows a set: each draw is a record of a source that nobody knows the length of before."""
+
+    def __init__(self, strategy: Strategy[Any, Any], made: _Lineage) -> None:
+        super().__init__(strategy, made)
+        self.source = Source([], 0)
+        self._number = len(made.sources)
+        made.sources.append(self.source)
+        if (draw := getattr(strategy, "draw", None)) is not None:
+            self.draw = draw
+
+    async def __call__(self, record: Record, ask: Ask) -> Sequence[Any]:
+        self.source.roots += [record.id] * (record.id not in self.source.roots)
+        self._made.made(record, (self._number, record.id))
+        return await super().__call__(record, ask)
 
 
 _drawn: ContextVar[list[tuple[Teacher, list[bytes]]] | None] = ContextVar("synthkd_pilot", default=None)

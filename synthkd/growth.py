@@ -45,6 +45,8 @@ class Goal:
     """Draws in a round, at most."""
     patience: int
     """Rounds in a row that may give nothing new."""
+    draws: float = math.inf
+    """Draws at most; a pilot makes few."""
 
     def __post_init__(self) -> None:
         for name in ("until", "at_a_time", "patience"):
@@ -90,7 +92,7 @@ class GrowthPass:
         for known in self._seeds:  # a filter that compares has met the seeds
             self._judge(known)
         idle = rounds = 0
-        while len(self._grown) < self.total:
+        while len(self._grown) < self.total and self._draws < self._goal.draws:
             before = len(self._grown)
             await self._round(rounds)
             rounds += 1

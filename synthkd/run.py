@@ -174,7 +174,7 @@ class Run:
 
         Reference: Wang et al. 2022, Self-Instruct, arXiv:2212.10560.
         """
-        goal, pool = Goal(until, at_a_time, patience), list(seeds)
+        goal, pool = self._goal(until, at_a_time, patience), list(seeds)
         drawing = draw or getattr(strategy, "draw", None)
         if drawing is None:
             raise ConfigError(f"{strategy!r} has no method draw(seeds, grown, rng): pass run.grow(..., draw=...)")
@@ -243,6 +243,9 @@ class Run:
                 raise
         if isinstance(error, KeyboardInterrupt):
             self._view.say(resume_hint(self.folder))
+
+    def _goal(self, until: int, at_a_time: int, patience: int) -> Goal:
+        return Goal(until, at_a_time, patience)
 
     def _players(self, roles: Mapping[str, Teacher]) -> dict[str, Teacher]:
         """The teachers of a stage by role, those included that play in it only."""

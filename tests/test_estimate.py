@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -14,16 +15,17 @@ from loopback import Loopback, Served
 
 from synthkd import training
 from synthkd.ask import Ask
-from synthkd.errors import ConfigError, RecordError
+from synthkd.errors import BudgetExceeded, ConfigError, RecordError
 from synthkd.estimate import Pilot, estimate
 from synthkd.extrapolate import Estimate, Source, total
-from synthkd.filters import each
+from synthkd.filters import each, every, length, novelty
+from synthkd.human import review
 from synthkd.message import Message
 from synthkd.prices import Price
 from synthkd.record import Instruction
 from synthkd.request import Completion, Request, Usage
 from synthkd.run import Run
-from synthkd.strategies import Answer, Sample
+from synthkd.strategies import Answer, Sample, SelfInstruct
 from synthkd.teachers import OpenAITeacher
 from synthkd.testing import FunctionTeacher
 
@@ -235,3 +237,37 @@ def test_time_is_said_from_the_endpoint_s_limit_to_the_pilot_s_own_pace(serve: S
     low, high = found.total.seconds.low, found.total.seconds.high
     assert low >= 0.8
     assert high == pytest.approx(4 * found.total.seconds.expected, rel=0.5)
+
+
+def test_a_set_that_grows_takes_few_draws_and_is_extrapolated_by_their_yield(tmp_path: Path) -> None:
+    def author(request: Request[Any]) -> Completion:
+        said = json.dumps({"items": [f"{request.key('x', n).hex()} is one of eight" for n in range(8)]})
+        return Completion(said, usage=Usage(100, 50))
+
+    seeds = [Instruction(prompt=f"Human instruction {n}.") for n in range(100)]
+
+    def grown(run: Run) -> None:
+        kept = run.grow(SelfInstruct(), seeds, until=4000, rule=every(length(min_words=2, of="prompt"), novelty(0.95)))
+        run.map(Answer(), kept)
+
+    teacher = FunctionTeacher(author)
+    with Pilot(tmp_path, pilot=5, teacher=teacher, quiet=True) as run:
+        found = estimate(run, grown)
+    assert found.paid_calls == 5 + 40
+    by_name = {stage.name: stage for stage in found.stages}
+    assert by_name["selfinstruct"].calls.expected == 500
+    assert by_name["answer"].calls.expected == 4000
+    with Run(tmp_path, teacher=teacher, quiet=True, max_calls=500) as run, pytest.raises(BudgetExceeded):
+        grown(run)
+    assert run.counters.replayed == 5
+
+
+def test_a_pipeline_that_waits_for_people_is_estimated_up_to_there(tmp_path: Path) -> None:
+    def reviewed(run: Run) -> None:
+        answers = run.map(Answer(), [Instruction(prompt=f"q{n}") for n in range(30)])
+        run.map(Answer(), review(run, answers))
+
+    with Pilot(tmp_path, pilot=4, teacher=FunctionTeacher(lambda request: "x"), quiet=True) as run:
+        found = estimate(run, reviewed)
+    assert [stage.calls.expected for stage in found.stages] == [30]
+    assert "people" in found.unfinished
