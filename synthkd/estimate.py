@@ -94,7 +94,7 @@ class Pilot(Run):
         records: Iterable[In],
         *,
         name: str | None = None,
-        **roles: Teacher,
+        **roles: Teacher | str,
     ) -> Stage[Out]:
         """The stage, on as many records as the pilot takes."""
         traced = _Traced(strategy, self._made)

@@ -17,6 +17,7 @@ from synthkd.ask import Ask, Strategy
 from synthkd.errors import ConfigError, RecordError, SynthKDError
 from synthkd.record import Record
 from synthkd.request import Teacher
+from synthkd.signatures import check_strategy, verdicts
 from synthkd.stage import Stage
 from synthkd.switchboard import Switchboard
 from synthkd.writer import StageWriter
@@ -59,7 +60,7 @@ class StrategyPass:
         first = next(self._inputs, None)
         if first is None:
             return
-        self._check(first[1][0])  # before any worker can pay for anything
+        check_strategy(self._strategy, first[1][0])  # before any worker can pay for anything
         self._inputs = chain((first,), self._inputs)
         width = self._width or max([_WIDTH, *(player.limits.max_in_flight for player in self._roles.values())])
         known = len(self.records) if isinstance(self.records, Sequence) else width
@@ -84,11 +85,6 @@ class StrategyPass:
             self._board.counters.done += 1
             if position % _BREATH == 0:
                 await self._writer.breathe()
-
-    def _check(self, record: Record) -> None:
-        check = getattr(self._strategy, "check", None)
-        if check is not None:
-            check(record)
 
     async def _one(self, position: int, record: Record, sources: tuple[int, ...]) -> None:
         try:
@@ -142,7 +138,7 @@ class FilterPass:
         nothing: Counter[str] = Counter()
         position = -1
         breathed = time.monotonic()
-        for position, verdict in enumerate(self._rule(inputs.passing())):
+        for position, verdict in enumerate(verdicts(self._rule, inputs.passing())):
             if (judged := inputs.judged()) is None:
                 raise ConfigError(
                     f"filter {self._writer.name!r} gave a verdict for no record, after those for the first {position}; "

@@ -23,6 +23,7 @@ from synthkd.passes import FilterPass, StrategyPass
 from synthkd.progress import Counters, LiveView
 from synthkd.record import Record
 from synthkd.request import Teacher
+from synthkd.roles import players
 from synthkd.stage import Stage
 from synthkd.stages import Stages, described, name_of
 from synthkd.switchboard import Switchboard
@@ -40,7 +41,8 @@ class Run:
 
     Args:
         folder: where everything is kept; an existing run folder is resumed.
-        teacher: who answers; also the judge, unless `judge` is given.
+        teacher: who answers; also the judge, unless `judge` is given. A text is read as on the command line: `"tiny"`,
+            `"openai:gpt-4.1-mini"`, `"openai:MODEL@URL"`, `"local:FOLDER"`.
         judge: who compares and scores.
         student: the model being trained, for strategies that ask it.
         roles: teachers by further names.
@@ -63,10 +65,10 @@ class Run:
         self,
         folder: str | Path,
         *,
-        teacher: Teacher | None = None,
-        judge: Teacher | None = None,
-        student: Teacher | None = None,
-        roles: Mapping[str, Teacher] | None = None,
+        teacher: Teacher | str | None = None,
+        judge: Teacher | str | None = None,
+        student: Teacher | str | None = None,
+        roles: Mapping[str, Teacher | str] | None = None,
         seed: int = 0,
         records_in_flight: int | None = None,
         max_cost: float | None = None,
@@ -77,14 +79,16 @@ class Run:
     ) -> None:
         if records_in_flight is not None and records_in_flight < 1:
             raise ConfigError(f"records_in_flight={records_in_flight}: at least 1 is needed")
-        named = {"teacher": teacher, "judge": judge or teacher, "student": student, **(roles or {})}
-        self.roles: dict[str, Teacher] = {role: player for role, player in named.items() if player is not None}
-        _check_roles(self.roles)
+        self.roles = players({"teacher": teacher, "judge": judge, "student": student, **(roles or {})})
+        if "teacher" in self.roles:
+            self.roles.setdefault("judge", self.roles["teacher"])
         budget = Budget(max_cost, max_calls, max_tokens)
         budget.check(self.roles)
         self.seed = seed
         self.quiet = quiet
         self.counters = Counters()
+        self.saved: dict[Path, Stage[Any]] = {}
+        """What was saved by this object, by its folder."""
         self._width = records_in_flight
         self._used: dict[int, Teacher] = {id(player): player for player in self.roles.values()}
         self._files = Folder(Path(folder), self.roles, seed, about or {})
@@ -114,7 +118,7 @@ class Run:
         records: Iterable[In],
         *,
         name: str | None = None,
-        **roles: Teacher,
+        **roles: Teacher | str,
     ) -> Stage[Out]:
         """Ask a strategy for each record and keep what it gives, in input order.
 
@@ -128,9 +132,9 @@ class Run:
             ConfigError: a prompt or a role is wrong; nothing has been paid for.
             RunError: the run cannot go on; what is finished is kept, and the same command resumes it.
         """
-        players = self._players(roles)
+        who = self._players(roles)
         writer = self._stages.new(name or name_of(strategy), described(strategy), records)
-        work = StrategyPass(strategy, records, players, writer, self._board, self.seed, self._width)
+        work = StrategyPass(strategy, records, who, writer, self._board, self.seed, self._width)
         return self._stages.make((writer,), work, _count_of(records))
 
     def filter(self, rule: Filter[R], records: Iterable[R], *, name: str | None = None) -> Stage[R]:
@@ -150,7 +154,7 @@ class Run:
         at_a_time: int = 64,
         patience: int = 5,
         name: str | None = None,
-        **roles: Teacher,
+        **roles: Teacher | str,
     ) -> Stage[Out]:
         """Grow a set from seeds: each call of the strategy is shown some of them and some of what has grown so far.
 
@@ -180,11 +184,11 @@ class Run:
             raise ConfigError(f"{strategy!r} has no method draw(seeds, grown, rng): pass run.grow(..., draw=...)")
         if not pool:
             raise ConfigError("run.grow(...) was given no seeds; it needs at least one record to draw from")
-        players = self._players(roles)
+        who = self._players(roles)
         named = name or name_of(strategy)
         drawn = self._stages.new(f"{named}-drawn", described(strategy), seeds)
         kept = self._stages.new(named, described(rule), drawn, later=1)
-        work = GrowthPass(strategy, pool, drawing, rule, goal, players, (drawn, kept), self._board, self.seed)
+        work = GrowthPass(strategy, pool, drawing, rule, goal, who, (drawn, kept), self._board, self.seed)
         stage = self._stages.make((drawn, kept), work, until)
         stage.shortfall = work.shortfall
         if work.shortfall:
@@ -211,7 +215,15 @@ class Run:
         """
         from synthkd.saving import save_stage
 
-        return save_stage(self._database, self._files, self._stages.made, stage, folder, reasoning)
+        target = Path(folder) if folder is not None else self._files.dataset
+        if self.saved.get(target, stage) is not stage:
+            raise ConfigError(
+                f"{target} already holds the stage {self.saved[target].name!r} that this run has saved, and would be "
+                f"replaced by {stage.name!r}: pass run.save(stage, folder)"
+            )
+        path = save_stage(self._database, self._files, self._stages.made, stage, target, reasoning)
+        self.saved[target] = stage
+        return path
 
     def close(self) -> None:
         """Finish writing, give back the teachers and release the folder."""
@@ -247,13 +259,13 @@ class Run:
     def _goal(self, until: int, at_a_time: int, patience: int) -> Goal:
         return Goal(until, at_a_time, patience)
 
-    def _players(self, roles: Mapping[str, Teacher]) -> dict[str, Teacher]:
+    def _players(self, roles: Mapping[str, Teacher | str]) -> dict[str, Teacher]:
         """The teachers of a stage by role, those included that play in it only."""
         self._check_open()
-        _check_roles(roles)
-        self._board.budget.check(roles)
-        self._used.update((id(player), player) for player in roles.values())
-        return {**self.roles, **roles}
+        own = players(roles, self.roles)
+        self._board.budget.check(own)
+        self._used.update((id(player), player) for player in own.values())
+        return {**self.roles, **own}
 
     def _check_open(self) -> None:
         if self._closed:
@@ -280,12 +292,3 @@ class Run:
 
 def _count_of(records: Iterable[Any]) -> int | None:
     return len(records) if isinstance(records, Sequence) else None
-
-
-def _check_roles(roles: Mapping[str, Any]) -> None:
-    for role, player in roles.items():
-        if not isinstance(player, Teacher):
-            raise ConfigError(
-                f"role {role!r} was given {type(player).__name__}, expected a teacher "
-                "such as OpenAITeacher('gpt-4.1-mini')"
-            )

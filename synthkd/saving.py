@@ -34,7 +34,7 @@ def save_stage(
     files: Folder,
     stages: Sequence[Stage[Any]],
     stage: Stage[Any],
-    folder: str | Path | None,
+    target: Path,
     reasoning: Literal["column", "think", "inline"],
 ) -> Path:
     """Write a stage as a dataset folder and return it.
@@ -43,18 +43,23 @@ def save_stage(
         DataError: the stage has no rows.
         ConfigError: it belongs to another run.
     """
+    if not isinstance(stage, Stage):
+        raise ConfigError(
+            f"run.save was given a {type(stage).__name__}; expected a stage, what run.map or filter gives"
+        )
     if stage.database is not database:
         raise ConfigError(
             f"stage {stage.name!r} belongs to the run in {stage.database.path.parent}, and this is the one in "
             f"{files.path}. Save it with the run that made it, or map or filter it here first."
         )
     if not len(stage):
-        raise DataError(f"stage {stage.name!r} has no rows to save: {stage.ledger}")
+        raise DataError(
+            f"stage {stage.name!r} has no rows to save: {stage.ledger}. Why: synthkd report {files.path} --rejects"
+        )
     sources = {
         number: (teacher, prompt, sampling)
         for number, teacher, prompt, sampling in database.read("SELECT id, teacher, prompt, sampling FROM sources")
     }
-    target = Path(folder) if folder is not None else files.dataset
     facts = _facts(database, files, stages, stage, sources)
     return write(_rows(stage, sources, reasoning), target, render(facts))
 

@@ -542,7 +542,7 @@ def test_a_failure_of_the_input_comes_out_as_it_is(open_run: Open) -> None:
 
 
 def test_a_role_given_something_that_is_no_teacher_is_refused_before_the_folder_is_made(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"role 'judge' was given str, expected a teacher such as OpenAITeacher"):
+    with pytest.raises(ConfigError, match=r"'gpt-4\.1-mini' names no teacher; expected one of: openai:MODEL"):
         Run(tmp_path / "run", judge="gpt-4.1-mini", quiet=True)  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
 
@@ -855,3 +855,13 @@ def test_a_stage_is_saved_by_the_run_that_made_it(open_run: Open) -> None:
     stage = open_run(FunctionTeacher(asked), "first").map(answer, seeds(["a"]))
     with pytest.raises(ConfigError, match=r"'answer' belongs to the run in .*first.*map or filter it here"):
         open_run(FunctionTeacher(asked), "second").save(stage)
+
+
+def test_a_second_stage_does_not_replace_the_first_one_s_dataset(tmp_path: Path) -> None:
+    with Run(tmp_path, teacher=FunctionTeacher(lambda request: "x"), quiet=True) as run:
+        first, second = (run.map(Answer(), [Instruction(prompt=text)]) for text in "ab")
+        path = run.save(first)
+        with pytest.raises(ConfigError, match="already holds the stage 'answer' that this run has saved"):
+            run.save(second)
+        assert run.save(first, reasoning="inline") == path
+        assert run.save(second, tmp_path / "second") in run.saved
