@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 from filelock import FileLock, Timeout
 
-from synthkd.errors import RunFolderError, RunLocked
+from synthkd.errors import ConfigError, RunFolderError, RunLocked
 from synthkd.progress import Counters
 from synthkd.report import read_report
 from synthkd.request import Teacher
@@ -32,6 +32,7 @@ class Folder:
     Raises:
         RunLocked: another process holds the folder.
         RunFolderError: it cannot be written.
+        ConfigError: it holds the run of another pipeline.
     """
 
     def __init__(self, path: Path, roles: Mapping[str, Teacher], seed: int, about: Mapping[str, Any]) -> None:
@@ -48,6 +49,11 @@ class Folder:
             ) from None
         except OSError as error:
             raise RunFolderError(f"{path} cannot be written: {error.strerror}. Choose a folder that can.") from error
+        try:
+            self._check_owner(about.get("pipeline"))
+        except BaseException:
+            self._lock.release()
+            raise
         self.description = {
             **about,
             "seed": seed,
@@ -57,6 +63,18 @@ class Folder:
             "opened": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         self._write("run.json", self.description)
+
+    def _check_owner(self, pipeline: object) -> None:
+        """A pipeline's stages replace those that were there, so another one's folder is not taken."""
+        try:
+            owner = orjson.loads((self.path / "run.json").read_bytes()).get("pipeline")
+        except (OSError, ValueError, AttributeError):  # none, or none that can be read
+            return
+        if pipeline and owner and Path(str(owner)).name != Path(str(pipeline)).name:
+            raise ConfigError(
+                f"{self.path} holds the run of {owner}, whose stages and dataset {pipeline} would replace. Choose "
+                f"another folder (--out), or delete {self.path / 'run.json'} to give this one away."
+            )
 
     def report(self, counters: Counters) -> None:
         """Write `report.json`: every stage with its ledger, every kind of call with its tokens."""

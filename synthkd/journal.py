@@ -144,7 +144,7 @@ class Journal:
             drawn: key, sample index and completion of each draw.
             source: the number of their provenance.
             request: what was asked.
-            seconds: how long the call took, all of its tries included.
+            seconds: how long the call took, its last try; waiting in the line is not in it.
             costs: US dollars of each draw; None, or nothing at all, where the price is unknown.
         """
         now = time.time()

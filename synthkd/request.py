@@ -6,6 +6,7 @@ may change without a call being paid for again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -15,11 +16,15 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 import orjson
 from pydantic import BaseModel
 
-from synthkd.errors import RecordError
+from synthkd.errors import ConfigError, RecordError
 from synthkd.message import Message, as_identity
 from synthkd.text import ADVICE, half_character
 
 T = TypeVar("T")
+
+
+_FLOATS = frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty"})
+_BOUNDS = {"temperature": (0, math.inf), "top_p": (0, 1), "max_tokens": (1, math.inf), "logprobs": (0, math.inf)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,13 @@ class Sampling:
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the request body that only some servers know, such as `top_k` or `chat_template_kwargs`."""
     _canonical: bytes | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in _BOUNDS.items():
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and least <= value <= most):
+                above = f"at least {least}" if most == math.inf else f"between {least} and {most}"
+                raise ConfigError(f"Sampling({name}={value!r}): expected a number, {above}")
 
     def over(self, default: Sampling) -> Sampling:
         """Fill what this one leaves open from `default`."""
@@ -71,9 +83,6 @@ class Sampling:
             object.__setattr__(self, "_canonical", orjson.dumps(given, option=orjson.OPT_SORT_KEYS))
         assert self._canonical is not None
         return self._canonical
-
-
-_FLOATS = frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty"})
 
 
 def _one_spelling(name: str, value: Any) -> Any:

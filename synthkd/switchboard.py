@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -122,29 +121,44 @@ class Switchboard:
     async def _call(
         self, teacher: Teacher, request: Request[Any], draws: Sequence[tuple[bytes, int]]
     ) -> list[Completion]:
+        """The completions of these draws; some servers answer a request for n with fewer choices."""
+        found = await self._once(teacher, request, draws)
+        rest = draws[len(found) :]
+        parts = [rest[place : place + len(found)] for place in range(0, len(rest), len(found))]
+        more = await asyncio.gather(*(self._call(teacher, request, part) for part in parts), return_exceptions=True)
+        for one in more:  # all have ended, so what they paid for is kept
+            if isinstance(one, BaseException):
+                raise one
+            found += one
+        return found
+
+    async def _once(
+        self, teacher: Teacher, request: Request[Any], draws: Sequence[tuple[bytes, int]]
+    ) -> list[Completion]:
         source = self.journal.source(teacher.identity, request)
-        completions: list[Completion] = []
-        while len(completions) < len(draws):  # some servers answer a request for n with fewer choices
-            rest = draws[len(completions) :]
+        names = [key for key, _ in draws]
+        began = 0.0
+
+        async def act() -> list[Completion]:
+            nonlocal began
             began = time.monotonic()
-            with await self.budget.reserve(teacher, request, len(rest)) as reserved:
-                names = [key for key, _ in rest]
-                # Models and prompts take turns in a line, and so do roles, which differ in one or the other.
-                lane = (teacher.identity, request.prompt)
-                act = partial(self._generated, teacher, request, names)
-                got = list(await self._lines.call(teacher, lane, len(rest), act))[: len(rest)]
-                costs = reserved.settle(got)
-            if not got:
-                raise TeacherError(f"{teacher.identity} answered without any choice")
-            rows = [(key, index, completion) for (key, index), completion in zip(rest, got, strict=False)]
-            got = await self.journal.record(rows, source, request, time.monotonic() - began, costs)
-            for completion, cost in zip(got, costs, strict=True):
-                self.counters.calls += 1
-                self.counters.prompt_tokens += completion.usage.prompt_tokens
-                self.counters.completion_tokens += completion.usage.completion_tokens
-                self.counters.cost += cost or 0.0
-            completions += got
-        return completions
+            return await self._generated(teacher, request, names)
+
+        with await self.budget.reserve(teacher, request, len(draws)) as reserved:
+            # Models and prompts take turns in a line, and so do roles, which differ in one or the other.
+            lane = (teacher.identity, request.prompt)
+            got = list(await self._lines.call(teacher, lane, len(draws), act))[: len(draws)]
+            costs = reserved.settle(got)
+        if not got:
+            raise TeacherError(f"{teacher.identity} answered without any choice")
+        rows = [(key, index, completion) for (key, index), completion in zip(draws, got, strict=False)]
+        got = await self.journal.record(rows, source, request, time.monotonic() - began, costs)
+        for completion, cost in zip(got, costs, strict=True):
+            self.counters.calls += 1
+            self.counters.prompt_tokens += completion.usage.prompt_tokens
+            self.counters.completion_tokens += completion.usage.completion_tokens
+            self.counters.cost += cost or 0.0
+        return got
 
     async def _generated(self, teacher: Teacher, request: Request[Any], names: Sequence[bytes]) -> list[Completion]:
         named = getattr(teacher, "generate_named", None)  # its calls outlive the process, and are found again by name

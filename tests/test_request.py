@@ -1,5 +1,6 @@
 """Requests: a key covers what the teacher sees and nothing else."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
+from synthkd.errors import ConfigError
 from synthkd.message import Message
 from synthkd.prompt import Prompt
 from synthkd.request import Limits, Policy, Request, Sampling, keys, schema
@@ -153,3 +155,20 @@ def test_a_schema_loses_pydantic_s_titles_and_keeps_a_field_of_that_name() -> No
         "type": "object",
     }
     assert schema(str) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": "hot"},
+        {"temperature": -1},
+        {"max_tokens": 0},
+        {"max_tokens": -5},
+        {"top_p": 1.5},
+        {"logprobs": -1},
+    ],
+)
+def test_a_sampling_that_no_server_could_follow_is_refused(wrong: dict[str, Any]) -> None:
+    [(name, value)] = wrong.items()
+    with pytest.raises(ConfigError, match=re.escape(f"Sampling({name}={value!r}): expected a number")):
+        Sampling(**wrong)

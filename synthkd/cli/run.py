@@ -5,6 +5,7 @@ The same command again resumes: a run's folder holds every call that was paid fo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -87,10 +88,10 @@ def run(
     with wanted.opened() as the_run, silent() if quiet else nullcontext():
         wanted.pipeline.function(the_run, **wanted.options)
     if not quiet:
-        _summary(wanted.folder)
+        _summary(wanted.folder, list(the_run.saved))
 
 
-def _summary(folder: Path) -> None:
+def _summary(folder: Path, saved: Sequence[Path]) -> None:
     """A short table of the stages, and where things are."""
     from synthkd.cli.report import stage_table
     from synthkd.report import read_report
@@ -98,6 +99,9 @@ def _summary(folder: Path) -> None:
     found = read_report(folder, examples=0)
     stage_table(found.stages)
     console.say(f"run      {folder}")
-    if (folder / "dataset").is_dir():
-        console.say(f"dataset  {folder / 'dataset'}")
+    for path in saved:
+        console.say(f"dataset  {path}")
+    if not saved:
+        earlier = f"; {folder / 'dataset'} is what an earlier run saved" if (folder / "dataset").is_dir() else ""
+        console.say(f"dataset  none was saved{earlier}. Why rows went: synthkd report {folder} --rejects")
     console.say(f"more     synthkd report {folder}")

@@ -41,6 +41,27 @@ def test_the_same_command_again_asks_only_what_is_owed(serve: Serve) -> None:
     assert len(server.calls) == 5
 
 
+def test_another_pipeline_s_folder_is_not_taken(serve: Serve) -> None:
+    teacher = ("--teacher", f"openai:m@{serve().url}", "--out", "here")
+    assert cli("run", written("mine.py", ANSWERING), *teacher).exit_code == 0
+    before = Path("here/report.json").read_bytes()
+    refused = cli("run", written("other.py", ANSWERING), *teacher)
+    assert refused.exit_code == 2
+    assert "here holds the run of mine.py" in refused.stderr
+    assert "--out" in refused.stderr
+    assert Path("here/report.json").read_bytes() == before
+    Path("here/run.json").unlink()
+    assert cli("run", "other.py", *teacher).exit_code == 0
+
+
+def test_the_end_names_what_was_saved_and_not_what_lies_there_from_before(serve: Serve) -> None:
+    path = written("mine.py", ANSWERING.replace("run.save(", "n == 3 and run.save("))
+    command = ("run", path, "--teacher", f"openai:m@{serve().url}", "--out", "here")
+    assert "dataset  here/dataset\n" in cli(*command).stdout
+    later = cli(*command, "-p", "n=2")
+    assert "none was saved; here/dataset is what an earlier run saved" in " ".join(later.stdout.split())
+
+
 def test_quiet_says_nothing_also_where_the_pipeline_prints(serve: Serve) -> None:
     printing = "    from rich.console import Console\n    print('mine')\n    Console().print('mine too')\n"
     command = ("run", written("mine.py", ANSWERING + printing), "--teacher", f"openai:m@{serve().url}")

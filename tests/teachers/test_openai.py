@@ -357,7 +357,7 @@ def test_a_server_that_gives_fewer_choices_is_asked_for_the_rest(serve: Serve, t
     with Run(tmp_path, teacher=teacher_at(server), quiet=True) as run:
         [candidates] = run.map(Sample(4), [Instruction(prompt="hello")])
     assert len(candidates.completions) == 4
-    assert [call.n for call in server.calls] == ([4, 3, 2, 1] if given == 1 else [4, 2])
+    assert [call.n for call in server.calls] == ([4, 1, 1, 1] if given == 1 else [4, 2])
 
 
 def test_a_server_that_gives_more_choices_than_asked_for_does_no_harm(serve: Serve, tmp_path: Path) -> None:
