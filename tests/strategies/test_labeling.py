@@ -217,6 +217,13 @@ def test_completions_without_any_answer_reject_the_record(start: Start) -> None:
     assert agreed(start, ["", " "]).reason == "no final answer"
 
 
+def test_an_instruction_without_text_rejects_its_record_and_stops_no_run(start: Start) -> None:
+    run = start(lambda request: "fine")
+    stage = run.map(Answer(), [Instruction(prompt=" "), Instruction(prompt="Say a."), Instruction(prompt=())])
+    assert stage.ledger.rejected == {"nothing to ask": 2}
+    assert [row.completion for row in stage] == ["fine"]
+
+
 @pytest.fixture(scope="module")
 def one_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     with Run(tmp_path_factory.mktemp("runs") / "shared", quiet=True) as run:
