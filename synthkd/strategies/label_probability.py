@@ -78,7 +78,10 @@ class LabelProbability:
     async def _drawn(self, record: Record, ask: Ask) -> dict[str, float]:
         sampling = replace(self.sampling, max_tokens=1, logprobs=self.top)
         request = self.prompt.fill(record, sampling=sampling, policy=Policy(truncated="keep", empty="keep"))
-        told = (await ask.reply(request, self.role)).completion.logprobs
+        completion = (await ask.reply(request, self.role)).completion
+        told = completion.logprobs
+        if not told and not completion.text.strip():  # a turn that ended at once, which may be one reply in a thousand
+            raise RecordError("the model ended its reply before the first token", reason="no label")
         if not told or not told[0].get("top_logprobs"):
             raise ConfigError(
                 f"the teacher of the role {self.role!r} tells no log-probabilities; use a server that does, or "

@@ -207,6 +207,8 @@ def test_a_record_without_any_label_is_rejected_and_a_mute_server_stops_the_run(
 ) -> None:
     with Run(tmp_path / "run", quiet=True, roles={"judge": telling(Hm=0.9)}) as run:
         assert run.map(LabelProbability(yes_or_no, top=2), [SUM]).ledger.rejected == {"no label": 1}
+    with Run(tmp_path / "ended", quiet=True, roles={"judge": FunctionTeacher(lambda _: Completion(""))}) as run:
+        assert run.map(LabelProbability(yes_or_no, top=2), [SUM]).ledger.rejected == {"no label": 1}
     with pytest.raises(ConfigError, match="tells no log-probabilities"):
         mapped(tmp_path / "b", LabelProbability(yes_or_no, top=2), SUM, judge=FunctionTeacher(lambda _: "Yes"))
     with pytest.raises(ConfigError, match="cannot score texts"):
