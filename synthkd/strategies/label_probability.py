@@ -5,7 +5,6 @@ Invariant: the probabilities of a record's labels are above or equal to 0 and to
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from synthkd.errors import ConfigError, RecordError
 from synthkd.prompt import Prompt
 from synthkd.record import Record
 from synthkd.request import Policy, Sampling
+from synthkd.strategies.branching import together
 from synthkd.strategies.scores import with_entry
 
 R = TypeVar("R", bound=Record)
@@ -72,7 +72,7 @@ class LabelProbability:
 
     async def _scored(self, record: Record, ask: Ask) -> dict[str, float]:
         messages = self.prompt.fill(record).messages
-        scores = await asyncio.gather(*(ask.score(messages, label, self.role) for label in self.labels))
+        scores = await together(ask.score(messages, label, self.role) for label in self.labels)
         return {label: sum(values) for label, values in zip(self.labels, scores, strict=True)}
 
     async def _drawn(self, record: Record, ask: Ask) -> dict[str, float]:
