@@ -122,11 +122,17 @@ class Journal:
         """What an effect or a score gave, in a list of one; an empty list if it was never had."""
         return [orjson.loads(result) for (result,) in self._database.read(_EFFECT, (key,))]
 
-    async def keep(self, key: bytes, kind: str, asked: bytes, result: Any) -> None:
-        """Put what an effect or a score gave on disk, and return once it is there."""
-        row = (key, kind, asked.decode(), orjson.dumps(result).decode(), time.time())
-        self._database.put("INSERT OR IGNORE INTO effects VALUES (?,?,?,?,?)", row)
+    async def keep(self, key: bytes, kind: str, asked: bytes, result: Any) -> Any:
+        """Put what an effect or a score gave on disk, and return it once it is there.
+
+        What comes back is what a replay will find: JSON has no NaN and no infinity, which have become None.
+        """
+        text = orjson.dumps(result).decode()
+        self._database.put(
+            "INSERT OR IGNORE INTO effects VALUES (?,?,?,?,?)", (key, kind, asked.decode(), text, time.time())
+        )
         await self._database.committed()
+        return orjson.loads(text)
 
     async def record(
         self,

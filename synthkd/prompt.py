@@ -24,7 +24,7 @@ import jinja2
 from jinja2 import meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from synthkd.errors import PromptError
+from synthkd.errors import PromptError, RecordError
 from synthkd.message import Message, with_images
 from synthkd.record import Record
 from synthkd.request import Policy, Request, Sampling
@@ -114,6 +114,7 @@ class Prompt(Generic[T]):
 
         Raises:
             PromptError: a variable is missing or unknown, or the template fails on the value.
+            RecordError: every block renders to nothing, as where an instruction is empty ("nothing to ask").
         """
         if fields.keys() != self._wanted:
             self._complain(fields)
@@ -157,7 +158,11 @@ class Prompt(Generic[T]):
         except (jinja2.exceptions.SecurityError, TypeError, ValueError, ZeroDivisionError) as error:
             raise PromptError(f"{self.path}: the template failed while rendering: {error}") from error
         if not rendered:
-            raise PromptError(f"{self.path}: every block rendered to nothing, so there is nothing to ask.")
+            raise RecordError(
+                f"{self.path}: every block rendered to nothing, so there is nothing to ask; the texts that the "
+                "template shows are empty",
+                reason="nothing to ask",
+            )
         return tuple(rendered)
 
     def _header(self) -> tuple[tuple[str, ...], str]:

@@ -6,6 +6,7 @@ Invariants: a completion is in the journal before anybody sees it, and equal cal
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import blake2b
@@ -68,6 +69,7 @@ class Switchboard:
 
         Raises:
             ConfigError: this one cannot.
+            TeacherError: one of them is no finite number.
         """
         if not isinstance(teacher, Scorer):
             raise ConfigError(
@@ -79,6 +81,8 @@ class Switchboard:
         if known := self.journal.effect(key):
             return list(known[0])
         found = list(await self._lines.call(teacher, "score", 1, lambda: teacher.score(messages, completion)))
+        if not all(map(math.isfinite, found)):  # a token that is masked, or numbers that overflow
+            raise TeacherError(f"{teacher.identity} gave a log-probability that is no finite number; nothing is kept")
         await self.journal.keep(key, "score", as_kept((teacher.identity, messages, completion)), found)
         return found
 
@@ -87,8 +91,7 @@ class Switchboard:
         if known := self.journal.effect(key):
             return known[0]
         result = await act()
-        await self.journal.keep(key, name, asked, result)
-        return result
+        return await self.journal.keep(key, name, asked, result)
 
     async def quiet(self) -> None:
         """Wait for calls that nobody waits for any more, as when one of a record's calls failed: they are paid for."""

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from synthkd.errors import PromptError
+from synthkd.errors import PromptError, RecordError
 from synthkd.message import Message
 from synthkd.prompt import Prompt, builtin_folder, builtin_names
 from synthkd.record import Instruction
@@ -71,9 +71,10 @@ def test_a_block_that_renders_to_nothing_gives_no_message(write: Write) -> None:
     assert Prompt(path, str).render(text="y").messages == (Message("user", "y"),)
 
 
-def test_a_request_without_any_message_is_refused(write: Write) -> None:
-    with pytest.raises(PromptError, match="nothing to ask"):
+def test_a_request_without_any_message_rejects_its_record(write: Write) -> None:
+    with pytest.raises(RecordError, match=r"every block rendered to nothing.*empty") as raised:
         Prompt(write(user("{{ text }}")), str).render(text=" \n ")
+    assert raised.value.reason == "nothing to ask"
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import JsonValue
 
@@ -72,6 +72,22 @@ def twin(rng: Random) -> Random:
     other = Random()
     other.setstate(rng.getstate())
     return other
+
+
+async def together(work: Iterable[Awaitable[T]]) -> list[T]:
+    """Do several things side by side that all must succeed: what each gave, in their order.
+
+    Where one fails, the others end first: what they drop is counted at any speed of the teachers, what they pay for is
+    journaled, and none of them goes on behind a record that is rejected.
+
+    Raises:
+        Exception: the first failure in their order; one that stops the run goes before one that rejects the record.
+    """
+    outcomes = await asyncio.gather(*work, return_exceptions=True)
+    failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    if failures:
+        raise next((failure for failure in failures if not isinstance(failure, RecordError)), failures[0])
+    return cast("list[T]", outcomes)
 
 
 async def survivors(

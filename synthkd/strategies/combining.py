@@ -6,7 +6,6 @@ the ledger's `dropped`; and a replay takes the same way.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -15,7 +14,7 @@ from typing import Any, Generic, TypeVar, overload
 from synthkd.ask import Ask, Strategy
 from synthkd.errors import ConfigError, RecordError
 from synthkd.record import Candidates, Demonstration, Prompted, Ranking, Record
-from synthkd.strategies.branching import Branch, check, child, survivors, twin
+from synthkd.strategies.branching import Branch, check, child, survivors, together, twin
 
 In = TypeVar("In", bound=Record)
 Mid = TypeVar("Mid", bound=Record)
@@ -149,7 +148,7 @@ class Repeat(Generic[R]):
         for number in range(2, self.rounds + 1):
             chance = ask.rng.getrandbits(64)
             work = [self._later(one, Branch(ask, rng=Random(f"{chance}:{one.id}")), number) for one in live]
-            further = await asyncio.gather(*work)
+            further = await together(work)
             given += [one for one, outputs in zip(live, further, strict=True) if self.every or not outputs]
             live = [output for outputs in further for output in outputs]
         return [*given, *live]

@@ -5,7 +5,6 @@ Invariant: the probabilities of a record's labels are above or equal to 0 and to
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from synthkd.errors import ConfigError, RecordError
 from synthkd.prompt import Prompt
 from synthkd.record import Record
 from synthkd.request import Policy, Sampling
+from synthkd.strategies.branching import together
 from synthkd.strategies.scores import with_entry
 
 R = TypeVar("R", bound=Record)
@@ -72,13 +72,16 @@ class LabelProbability:
 
     async def _scored(self, record: Record, ask: Ask) -> dict[str, float]:
         messages = self.prompt.fill(record).messages
-        scores = await asyncio.gather(*(ask.score(messages, label, self.role) for label in self.labels))
+        scores = await together(ask.score(messages, label, self.role) for label in self.labels)
         return {label: sum(values) for label, values in zip(self.labels, scores, strict=True)}
 
     async def _drawn(self, record: Record, ask: Ask) -> dict[str, float]:
         sampling = replace(self.sampling, max_tokens=1, logprobs=self.top)
         request = self.prompt.fill(record, sampling=sampling, policy=Policy(truncated="keep", empty="keep"))
-        told = (await ask.reply(request, self.role)).completion.logprobs
+        completion = (await ask.reply(request, self.role)).completion
+        told = completion.logprobs
+        if not told and not completion.text.strip():  # a turn that ended at once, which may be one reply in a thousand
+            raise RecordError("the model ended its reply before the first token", reason="no label")
         if not told or not told[0].get("top_logprobs"):
             raise ConfigError(
                 f"the teacher of the role {self.role!r} tells no log-probabilities; use a server that does, or "

@@ -6,7 +6,6 @@ Invariant: a record passes as it came, with one entry more; one that cannot be s
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from synthkd.errors import ConfigError, RecordError
 from synthkd.message import Message
 from synthkd.prompt import Prompt
 from synthkd.record import Candidates, Demonstration, Distribution, Preference, Prompted, Ranking, Rated, Record
+from synthkd.strategies.branching import together
 
 R = TypeVar("R", bound=Record)
 
@@ -156,7 +156,7 @@ class QueryLikelihood:
         texts = self._texts(record)
         if isinstance(texts, str):
             return [with_entry(record, self.name, await likelihood(texts))]
-        return [with_entry(record, self.name, list(await asyncio.gather(*map(likelihood, texts))))]
+        return [with_entry(record, self.name, await together(map(likelihood, texts)))]
 
     def _query(self, record: Record) -> str:
         found = record.variables().get(self.query)
@@ -209,7 +209,7 @@ async def loss_of(ask: Ask, messages: Sequence[Message], completion: str, role: 
 
 async def _ratio(ask: Ask, messages: Sequence[Message], text: str, role: str, of: str) -> float:
     """Perplexity or loss of a text after messages, over that after nothing."""
-    after, alone = await asyncio.gather(loss_of(ask, messages, text, role), loss_of(ask, _NO_PROMPT, text, role))
+    after, alone = await together(loss_of(ask, before, text, role) for before in (messages, _NO_PROMPT))
     if of == "perplexity":
         return math.exp(min(after - alone, 700.0))
     return after / alone if alone > 0 else math.inf
@@ -220,7 +220,7 @@ async def _each(score: Any, record: Record, who: str) -> JsonValue:
     if isinstance(texts, str):
         found: JsonValue = await score(texts)
         return found
-    return list(await asyncio.gather(*map(score, texts)))
+    return await together(map(score, texts))
 
 
 def with_entry(record: R, name: str, value: JsonValue) -> R:

@@ -5,7 +5,6 @@ Invariant: the student is a role like any other, so its draws are journaled, cou
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from synthkd.errors import ConfigError, EmptyReply, ParseError, RecordError, Ref
 from synthkd.prompt import Prompt
 from synthkd.record import Candidates, Prompted, Ranking
 from synthkd.request import Policy, Sampling
-from synthkd.strategies.branching import called, child
+from synthkd.strategies.branching import called, child, together
 from synthkd.strategies.labeling.verified import Gold, Verify
 from synthkd.strategies.turns import asked
 from synthkd.verify.answers import exact, final_answer
@@ -71,7 +70,7 @@ class Difficulty(Generic[In]):
         gold = Gold(self.gold, self.by, self.find, self.verify)
         known = gold.known(record)
         roles = [self.role] if self.than is None else [self.role, self.than]
-        rates = await asyncio.gather(*(self._rate(record, gold, known, role, ask) for role in roles))
+        rates = await together(self._rate(record, gold, known, role, ask) for role in roles)
         found: dict[str, float] = {"pass_rate": rates[0]}
         if self.than is not None:
             found |= {f"{self.than}_pass_rate": rates[1], "gap": rates[1] - rates[0]}
@@ -150,7 +149,7 @@ class SelfReward:
 
     async def __call__(self, record: Candidates, ask: Ask) -> Sequence[Ranking]:
         texts = list(dict.fromkeys(record.completions))
-        rewards = await asyncio.gather(*(self._of(record, text, ask) for text in texts))
+        rewards = await together(self._of(record, text, ask) for text in texts)
         return [_ranking(record, texts, rewards, least=2)]
 
     async def _of(self, record: Candidates, answer: str, ask: Ask) -> float | None:

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from synthkd import Run
+from synthkd import Run, filters
+from synthkd.errors import ConfigError
 from synthkd.filters import (
     Filter,
     agreement,
@@ -34,6 +35,7 @@ from synthkd.filters import (
     novelty,
     numbers,
     opening,
+    programs,
     quota,
     repetition,
     score,
@@ -41,6 +43,7 @@ from synthkd.filters import (
 )
 from synthkd.record import Preference
 from synthkd.testing import FunctionTeacher
+from synthkd.verify import Sandbox
 
 
 def counted(texts: list[str]) -> Any:
@@ -83,6 +86,24 @@ if find_spec("rensa"):
     RULES["minhash"] = lambda: dedup.minhash(0.5)
     RULES["minhash of words"] = lambda: dedup.minhash(0.5, unit="words", ngram=2)
 
+
+def boxed() -> bool:
+    """Whether programs can be run here."""
+    try:
+        Sandbox().ready()
+    except ConfigError:
+        return False
+    return True
+
+
+if boxed():
+    RULES["programs"] = lambda: programs(of="chosen")
+OPTIONAL = {"language", "minhash", "programs"}
+"""They need a package, or a sandbox."""
+NO_FILTERS = {"By", "Filter", "Near", "Of", "Pool", "dedup", "rouge_l", "rouge_tokens", "stemmed", "words"}
+DEMONSTRATIONS_ONLY = {"verify"}
+"""It takes no other records; see `test_rules.py`."""
+
 LONG = 1_000_000
 ODD = (
     "",
@@ -107,6 +128,21 @@ HUGE = {
 }
 
 
+@pytest.mark.skipif(not boxed(), reason="needs bubblewrap that may make namespaces")
+def test_programs_of_any_script_and_length_run_or_are_rejected_with_a_reason() -> None:
+    chosen = [
+        "print('👩‍👩‍👧 שלום')",
+        "print(1) #" + "é" * LONG,
+        "x = '\ud800'",
+        "x = 1 /",
+        "x = [" * 1000 + "\nimport os",
+    ]
+    began = time.process_time()
+    verdicts = list(programs(of="chosen")(preference("p", f"```python\n{code}\n```") for code in chosen))
+    assert verdicts == [None, None, None, "program failed", "program failed"]
+    assert time.process_time() - began < 5
+
+
 def preference(prompt: str, chosen: str, rejected: str = "x", kind: Any = "x", score: float | None = 1.0) -> Preference:
     return Preference(prompt=prompt, chosen=chosen, rejected=rejected, meta={"kind": kind}, score_chosen=score)
 
@@ -114,6 +150,12 @@ def preference(prompt: str, chosen: str, rejected: str = "x", kind: Any = "x", s
 texts = st.one_of(st.sampled_from([*ODD, "one two three", "one two three four"]), st.text(max_size=30))
 kinds = st.sampled_from(["x", "y", None, 1, 1.5])
 preferences = st.builds(preference, texts, texts, texts, kinds, st.one_of(st.none(), st.floats(allow_nan=False)))
+
+
+def test_every_exported_filter_is_here() -> None:
+    known = {name.partition(",")[0].partition(" of ")[0] for name in RULES}
+    found = {*filters.__all__, *dedup.__all__}
+    assert known | OPTIONAL == found - NO_FILTERS - DEMONSTRATIONS_ONLY, "add new filters to RULES"
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -139,6 +139,19 @@ def test_a_replay_scores_nothing_again_whatever_the_text(tmp_path: Path, strateg
     assert mapped(tmp_path / "empty", strategy) == []
 
 
+def test_numbers_that_json_does_not_have_are_the_same_in_a_replay(tmp_path: Path) -> None:
+    class Masked(Reader):
+        async def score(self, messages: Sequence[Message], completion: str) -> list[float]:
+            return [-0.5, -math.inf]
+
+    found = []
+    for _ in range(2):
+        with Run(tmp_path / "run", student=Masked(), quiet=True) as run:
+            assert run.map(Loss(), [SUM]).ledger.rejected == {"teacher error": 1}
+            found.append(run.map(Scored(lambda things: [math.nan for _ in things]), [SUM])[0].meta["score"])
+    assert found == [None, None]
+
+
 def test_what_cannot_be_scored_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
     student = Reader()
     steps = Steps(prompt="a", completions=("b",), labels=(True,))
@@ -206,6 +219,8 @@ def test_a_record_without_any_label_is_rejected_and_a_mute_server_stops_the_run(
     tmp_path: Path, yes_or_no: Prompt[str]
 ) -> None:
     with Run(tmp_path / "run", quiet=True, roles={"judge": telling(Hm=0.9)}) as run:
+        assert run.map(LabelProbability(yes_or_no, top=2), [SUM]).ledger.rejected == {"no label": 1}
+    with Run(tmp_path / "ended", quiet=True, roles={"judge": FunctionTeacher(lambda _: Completion(""))}) as run:
         assert run.map(LabelProbability(yes_or_no, top=2), [SUM]).ledger.rejected == {"no label": 1}
     with pytest.raises(ConfigError, match="tells no log-probabilities"):
         mapped(tmp_path / "b", LabelProbability(yes_or_no, top=2), SUM, judge=FunctionTeacher(lambda _: "Yes"))

@@ -271,6 +271,7 @@ def test_instruction_input_and_output_come_in_one_call(start: Start) -> None:
     assert stage[0].meta == {"input": "Baum"}
     assert "### 2\nInstruction: Sort 3, 1, 2.\nOutput: 1, 2, 3" in calls(run)[0].messages[-1].text
     assert stage.ledger.dropped == {"repeated entry": 1}
+    assert run.map(Demonstrate(n=2), [SHOWN.model_copy(update={"instructions": ("Say.",)})]).ledger.dropped == {}
 
 
 # Paraphrases.

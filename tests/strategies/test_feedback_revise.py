@@ -187,6 +187,13 @@ def test_nothing_at_all_and_a_very_long_text_pass(start: Start) -> None:
     assert row.completion == "v1"
 
 
+def test_a_prompt_without_a_user_turn_rejects_its_record_and_asks_nobody(start: Start) -> None:
+    run = start(improving(1))
+    stage = run.map(Revise(), [Instruction(prompt=(Message("system", "v0"),)), Instruction(prompt=())])
+    assert stage.ledger.rejected == {"no user turn": 2}
+    assert not calls(run)
+
+
 def test_a_critic_of_one_s_own_may_say_more(start: Start, tmp_path: Path) -> None:
     class Graded(Critique):
         grade: int

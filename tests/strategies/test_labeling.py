@@ -1,7 +1,9 @@
 """Labeling: answers, rationales, several answers, and the one on which most agree."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +217,35 @@ def test_a_majority_smaller_than_wanted_is_none(start: Start) -> None:
 
 def test_completions_without_any_answer_reject_the_record(start: Start) -> None:
     assert agreed(start, ["", " "]).reason == "no final answer"
+
+
+def test_a_reject_is_the_same_whoever_answers_first(tmp_path: Path) -> None:
+    async def slow(request: Request[Any]) -> Completion:
+        await asyncio.sleep(0.05)
+        return Completion("", finish_reason="stop")
+
+    async def slower(request: Request[Any]) -> Completion:
+        await asyncio.sleep(0.1)
+        number = next(numbers)
+        return Completion(f"{number}", finish_reason="length" if number % 2 else "stop")
+
+    numbers = count()
+    roles = {"a": FunctionTeacher(slow, "a"), "b": FunctionTeacher(lambda _: Completion("", refusal="no"), "b")}
+    roles["c"] = FunctionTeacher(slower, "c")
+    found = []
+    for _ in range(2):
+        with Run(tmp_path / "run", roles=roles, quiet=True) as run:
+            stage = run.map(Sample(2, roles=("a", "b", "c")), [Instruction(prompt="Say a.")])
+            found.append(stage.ledger)
+    assert found[0] == found[1]
+    assert (found[0].rejected, found[0].dropped) == ({"empty reply": 1}, {"truncated": 1})
+
+
+def test_an_instruction_without_text_rejects_its_record_and_stops_no_run(start: Start) -> None:
+    run = start(lambda request: "fine")
+    stage = run.map(Answer(), [Instruction(prompt=" "), Instruction(prompt="Say a."), Instruction(prompt=())])
+    assert stage.ledger.rejected == {"nothing to ask": 2}
+    assert [row.completion for row in stage] == ["fine"]
 
 
 @pytest.fixture(scope="module")

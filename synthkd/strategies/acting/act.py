@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import JsonValue
 
@@ -16,6 +15,7 @@ from synthkd.prompt import Prompt
 from synthkd.record import Conversation, Prompted
 from synthkd.request import Policy, Sampling
 from synthkd.strategies.acting.moves import GIVE_UP, Call, Move, ReactTurn, Voice, answers, followed, voice
+from synthkd.strategies.branching import together
 from synthkd.tools.course import Course
 from synthkd.tools.tool import Outcome, Tool, Used
 
@@ -230,7 +230,7 @@ class Act:
         if any(tool.stateful for call in move.calls if (tool := search.tools.get(call.name))):
             outcomes = [await self._outcome(call, path.used, search) for call in move.calls]  # in their order
         else:
-            outcomes = await _all(self._outcome(call, path.used, search) for call in move.calls)
+            outcomes = await together(self._outcome(call, path.used, search) for call in move.calls)
         pairs = zip(move.calls, outcomes, strict=True)
         used = tuple(Used(call.name, call.text, outcome) for call, outcome in pairs)
         said = Message("assistant", move.text, tuple(call.plain for call in move.calls))
@@ -252,12 +252,3 @@ class Act:
             return outcome
         cut = f"{outcome.text[: self.longest]}\n(the first {self.longest} of {len(outcome.text)} characters)"
         return replace(outcome, text=cut)
-
-
-async def _all(wanted: Iterable[Awaitable[Outcome]]) -> list[Outcome]:
-    """Every call's outcome; where one fails, the others end first, for what they do is journaled."""
-    found = await asyncio.gather(*wanted, return_exceptions=True)
-    for one in found:
-        if isinstance(one, BaseException):
-            raise one
-    return cast("list[Outcome]", found)

@@ -5,7 +5,6 @@ Invariant: without its calls an annotated text is the text that it was.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from synthkd.message import Message
 from synthkd.prompt import Prompt
 from synthkd.record import Document
 from synthkd.request import Policy, Sampling
+from synthkd.strategies.branching import together
 from synthkd.tools.course import Course
 from synthkd.tools.tool import Tool, canonical
 
@@ -98,7 +98,7 @@ class Annotate:
         replies = await ask.many(request, self.draws, self.role)
         course, kept = Course(ask), []
         marks = {(m.after, m.tool, canonical(m.arguments)): m for reply in replies for m in reply.value.marks}
-        for found in await asyncio.gather(*(self._found(record.text, mark, course) for mark in marks.values())):
+        for found in await together(self._found(record.text, mark, course) for mark in marks.values()):
             if isinstance(found, str):
                 ask.dropped[f"call {found}"] += 1
             elif self.least is not None and await self._gain(record.text, found, ask) < self.least:

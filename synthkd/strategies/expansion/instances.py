@@ -184,7 +184,8 @@ class Demonstrate:
         prompts = [(_with_input(one.instruction.strip(), one.input.strip()), one) for one in items]
         known = {folded(text) for text in record.instructions}
         fresh = [(prompt, one) for prompt, one in prompts if folded(prompt) not in known]
-        ask.dropped["repeated entry"] += len(prompts) - len(fresh)
+        if len(fresh) < len(prompts):
+            ask.dropped["repeated entry"] += len(prompts) - len(fresh)
         inputs = {prompt: one.input.strip() for prompt, one in fresh}
         return [
             Demonstration(

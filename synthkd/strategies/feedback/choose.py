@@ -5,7 +5,6 @@ Invariant: whatever is chosen from is shown in more than one order, and its shar
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from synthkd.errors import ConfigError, RecordError
 from synthkd.prompt import Prompt
 from synthkd.record import Candidates, Document, Instruction, Labelled, Preference
 from synthkd.request import Policy, Sampling
+from synthkd.strategies.branching import together
 from synthkd.strategies.feedback.labels import chosen, with_logprobs
 from synthkd.strategies.feedback.question import SHOWN, UNREADABLE, Question, orders, shown
 
@@ -85,7 +85,7 @@ class Choose:
         sampling = with_logprobs(self.sampling) if self.soft else self.sampling
         fields = {**shown(record), "principle": principle}
         question = Question(ask, record, self.prompt, sampling, self.policy, self.role, fields)
-        shares = await asyncio.gather(*(self._shares(question, *pair) for pair in pairs))
+        shares = await together(self._shares(question, *pair) for pair in pairs)
         told = [(pair, share) for pair, share in zip(pairs, shares, strict=True) if share is not None]
         if not told:
             raise RecordError(
@@ -100,7 +100,7 @@ class Choose:
 
     async def _shares(self, question: Question, one: str, other: str) -> tuple[float, float] | None:
         """The first text's share when it is shown first, and when it is shown second."""
-        straight, swapped = await asyncio.gather(self._choice(question, one, other), self._choice(question, other, one))
+        straight, swapped = await together(self._choice(question, *pair) for pair in ((one, other), (other, one)))
         if straight is None or swapped is None:
             return None
         return straight[self.labels[0]], swapped[self.labels[1]]
@@ -186,7 +186,7 @@ class Classify:
         sampling = with_logprobs(self.sampling) if self.soft else self.sampling
         asking = Question(ask, record, self.prompt, sampling, self.policy, self.role, fields)
         drawn = list(orders(Random(ask.rng.getrandbits(64)), len(self.classes), self.repeats))
-        heard = await asyncio.gather(*(self._shares(asking, order) for order in drawn))
+        heard = await together(self._shares(asking, order) for order in drawn)
         told = [shares for shares in heard if shares is not None]
         if not told:
             raise RecordError(f"the judge chose no class in any of {len(drawn)} orders", reason="judge abstained")

@@ -5,7 +5,6 @@ Invariant: a text takes part only where every aspect was heard; what nobody coul
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,6 +19,7 @@ from synthkd.errors import ConfigError, RecordError
 from synthkd.prompt import Prompt
 from synthkd.record import Candidates, Demonstration, Document, Instruction, Labelled, Ranking, Rated, Record
 from synthkd.request import Policy, Sampling
+from synthkd.strategies.branching import together
 from synthkd.strategies.feedback.listwise import listwise
 from synthkd.strategies.feedback.pairwise import pairwise
 from synthkd.strategies.feedback.question import SHOWN, Question, Verdict, shown
@@ -74,7 +74,7 @@ class _Scoring:
         """For each text its entries of `meta`, or `None` where an aspect was not heard."""
         rubrics = self.aspects or {"": self.rubric or record.variables().get("rubric") or _RUBRIC}
         questions = [self._question(record, rubric, ask) for rubric in rubrics.values()]
-        by_aspect = await asyncio.gather(*(self._verdicts(question, texts) for question in questions))
+        by_aspect = await together(self._verdicts(question, texts) for question in questions)
         return [_opinion(list(rubrics), verdicts) for verdicts in zip(*by_aspect, strict=True)]
 
     def _question(self, record: Record, rubric: str, ask: Ask) -> Question:

@@ -6,7 +6,6 @@ pass. Invariant: what a judge leaves out or says twice neither loses nor doubles
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from statistics import fmean
@@ -14,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, WithJsonSchema, create_model
 
+from synthkd.strategies.branching import together
 from synthkd.strategies.feedback.question import Question, Verdict, orders
 
 
@@ -91,7 +91,7 @@ async def _window(question: Question, texts: Sequence[str], repeats: int) -> lis
 
     form = permutation(len(texts))
     drawn = orders(question.rng, len(texts), repeats)
-    rankings = [ranking for heard in await asyncio.gather(*(one(*item) for item in drawn.items())) for ranking in heard]
+    rankings = [ranking for heard in await together(one(*item) for item in drawn.items()) for ranking in heard]
     if not rankings:
         return None
     others = max(len(texts) - 1, 1)

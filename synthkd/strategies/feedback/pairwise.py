@@ -5,7 +5,6 @@ Invariant: every pair is shown in both orders, and a verdict that changes with t
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from itertools import combinations
 from statistics import fmean
@@ -13,6 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from synthkd.strategies.branching import together
 from synthkd.strategies.feedback.question import Question, Verdict
 
 _POINTS = {"first": 1.0, "tie": 0.5, "second": 0.0}
@@ -31,7 +31,7 @@ async def pairwise(question: Question, texts: Sequence[str], repeats: int) -> li
     Reference: Zheng et al. 2023, LLM-as-a-Judge, arXiv:2306.05685; Wang et al. 2023, PandaLM, arXiv:2306.05087.
     """
     pairs = list(combinations(range(len(texts)), 2))
-    games = await asyncio.gather(*(_game(question, texts[a], texts[b], repeats) for a, b in pairs))
+    games = await together(_game(question, texts[a], texts[b], repeats) for a, b in pairs)
     points: list[list[float]] = [[] for _ in texts]
     agreed: list[list[float]] = [[] for _ in texts]
     for (a, b), outcomes in zip(pairs, games, strict=True):
@@ -48,9 +48,9 @@ async def pairwise(question: Question, texts: Sequence[str], repeats: int) -> li
 
 async def _game(question: Question, one: str, other: str, repeats: int) -> list[tuple[float, bool]]:
     """For each repeat heard in both orders: the first text's points, and whether the orders agreed."""
-    there, back = await asyncio.gather(
-        question.heard(Comparison, repeats, first=one, second=other),
-        question.heard(Comparison, repeats, first=other, second=one),
+    there, back = await together(
+        question.heard(Comparison, repeats, first=first, second=second)
+        for first, second in ((one, other), (other, one))
     )
     outcomes = []
     for before, after in zip(there, back, strict=False):  # a repeat that was heard in one order only says nothing

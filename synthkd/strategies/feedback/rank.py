@@ -5,7 +5,6 @@ Invariant: equal scores never become a pair, and a verdict that cannot be read t
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +15,7 @@ from synthkd.errors import EmptyReply, ParseError, RecordError, Refused, Truncat
 from synthkd.prompt import Prompt
 from synthkd.record import Candidates, Preference
 from synthkd.request import Policy, Sampling
+from synthkd.strategies.branching import together
 
 
 class Rating(BaseModel):
@@ -51,7 +51,7 @@ class Rank:
         distinct = list(dict.fromkeys(record.completions))
         if len(distinct) < 2:
             raise RecordError(f"all {len(record.completions)} candidates are the same text", reason="tie")
-        verdicts = await asyncio.gather(*(self._score(record, answer, ask) for answer in distinct))
+        verdicts = await together(self._score(record, answer, ask) for answer in distinct)
         scored = [(score, answer) for score, answer in zip(verdicts, distinct, strict=True) if score is not None]
         if len(scored) < 2:
             raise RecordError(

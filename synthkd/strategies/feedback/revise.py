@@ -111,6 +111,8 @@ class Revise:
 
     async def __call__(self, record: R, ask: Ask) -> Sequence[R]:
         self.check(record)
+        if isinstance(record, Instruction) and all(turn.role != "user" for turn in record.messages):
+            raise RecordError("the prompt has no user turn to revise", reason="no user turn")
         course, principles = await self._course(record, ask)
         meta = {
             **record.meta,

@@ -5,7 +5,6 @@ Invariant: the reply's schema holds scale and number of texts, so a score beyond
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -14,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, create_model
 
+from synthkd.strategies.branching import together
 from synthkd.strategies.feedback.labels import chosen, with_logprobs
 from synthkd.strategies.feedback.question import Question, Verdict, orders
 from synthkd.strategies.feedback.rank import Rating
@@ -46,7 +46,7 @@ async def each(
         replies: list[Any] = await question.heard(rating(*scale), repeats, answer=text)
         return _mean([(reply.value.score, reply.value.reason) for reply in replies])
 
-    return list(await asyncio.gather(*(one(text) for text in texts)))
+    return await together(one(text) for text in texts)
 
 
 async def expected(question: Question, texts: Sequence[str | None], scale: tuple[int, int]) -> list[Verdict | None]:
@@ -61,7 +61,7 @@ async def expected(question: Question, texts: Sequence[str | None], scale: tuple
         shares = await chosen(asking, digits, soft=True, answer=text)
         return None if shares is None else Verdict(sum(int(digit) * share for digit, share in shares.items()))
 
-    return list(await asyncio.gather(*(one(text) for text in texts)))
+    return await together(one(text) for text in texts)
 
 
 async def joint(
@@ -79,7 +79,7 @@ async def joint(
 
     drawn = orders(question.rng, len(texts), repeats)
     found: list[list[tuple[float, str]]] = [[] for _ in texts]
-    for heard in await asyncio.gather(*(one(*item) for item in drawn.items())):
+    for heard in await together(one(*item) for item in drawn.items()):
         for order, verdicts in heard:
             for place, verdict in zip(order, verdicts, strict=True):
                 found[place].append((verdict.score, verdict.reason))

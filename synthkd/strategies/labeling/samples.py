@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from synthkd.errors import ConfigError, RecordError
 from synthkd.prompt import Prompt
 from synthkd.record import Candidates, Demonstration, Instruction
 from synthkd.request import Policy, Sampling
+from synthkd.strategies.branching import together
 from synthkd.strategies.labeling.making import demonstration
 from synthkd.strategies.turns import asked
 from synthkd.verify.answers import final_answer, value
@@ -43,7 +43,7 @@ class Sample:
 
     async def __call__(self, record: Instruction, ask: Ask) -> Sequence[Candidates]:
         request = asked(self.prompt, record, self.sampling, self.policy)
-        drawn = await asyncio.gather(*(ask.many(request, self.n, role) for role in self.roles))
+        drawn = await together(ask.many(request, self.n, role) for role in self.roles)
         replies = [reply for of_role in drawn for reply in of_role]
         thoughts = tuple(reply.reasoning for reply in replies)
         meta = record.carried()
