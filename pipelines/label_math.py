@@ -1,7 +1,8 @@
 """Label math questions: a teacher reasons and answers, and only answers that match the gold survive.
 
-Takes seeds in the shape of GSM8K (`question`, `answer`, whose last line is `#### N`) and any teacher; the steps stay a
-column of their own (`reasoning`), so that the student can be trained with or without them.
+Takes seeds in the shape of GSM8K (`question`, `answer`, whose last line is `#### N`) and any teacher. The student
+learns the steps with the answer behind them; with `-p reasoning=column` they stay a column of their own, and a student
+trained on that learns bare answers.
 
     synthkd run pipelines/label_math.py --seeds gsm8k_train.jsonl --teacher openai:gpt-4.1-mini
     synthkd run pipelines/label_math.py --seeds gsm8k_train.jsonl --teacher tiny --limit 500
@@ -11,6 +12,7 @@ Reference: Hsieh et al. 2023, Distilling Step-by-Step, arXiv:2305.02301; rejecti
 """
 
 from pathlib import Path
+from typing import Literal
 
 from synthkd import Instruction, Run, Sampling, data
 from synthkd.filters import verify
@@ -25,7 +27,14 @@ class Problem(Instruction):
     answer: str
 
 
-def pipeline(run: Run, seeds: Path, limit: int | None = None, temperature: float = 0.0, max_tokens: int = 1024) -> None:
+def pipeline(
+    run: Run,
+    seeds: Path,
+    limit: int | None = None,
+    temperature: float = 0.0,
+    max_tokens: int = 1024,
+    reasoning: Literal["inline", "think", "column"] = "inline",
+) -> None:
     """Ask for a rationale, keep what agrees with the gold answer, save it with TRL's columns.
 
     Args:
@@ -33,9 +42,10 @@ def pipeline(run: Run, seeds: Path, limit: int | None = None, temperature: float
         limit: use only the first so many.
         temperature: of the teacher's answers.
         max_tokens: upper limit of one reply.
+        reasoning: where the steps go: before the answer, between `<think>` tags, or into a column.
     """
     problems = data.read(seeds, Problem, fields={"prompt": "question"}, limit=limit)
     answers = run.map(Rationale(sampling=Sampling(temperature=temperature, max_tokens=max_tokens)), problems)
     right = run.filter(verify(gold="answer"), answers)
     if len(right):
-        run.save(right)
+        run.save(right, reasoning=reasoning)

@@ -104,11 +104,12 @@ def _facts(
     for one in so_far:
         for number in _first_used(database, one.number):
             _, prompt, given = sources[number]
-            prompts.setdefault(prompt, []).append(one.name)
+            if one.name not in (used := prompts.setdefault(prompt, [])):
+                used.append(one.name)
             if settings := orjson.loads(given):
                 sampling[one.name] = settings
     return CardFacts(
-        title=str(files.description.get("pipeline") or files.path.name),
+        title=Path(str(files.description.get("pipeline") or files.path)).stem,
         kind=type(stage[0]).__name__,
         rows=len(stage),
         stages=[

@@ -50,4 +50,4 @@ def test_labelled_math_keeps_only_what_agrees_with_the_gold_and_says_why_the_res
     assert rejected["wrong answer"] >= 1
     saved = datasets.load_dataset(str(tmp_path / "out/dataset"), split="train", cache_dir=str(tmp_path / "cache"))
     assert len(saved) == kept >= 6
-    assert all(row["reasoning"] and row["completion"][0]["content"] for row in saved)
+    assert all(len(row["completion"][0]["content"].split()) > 5 for row in saved), "the steps are learnt"
