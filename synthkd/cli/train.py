@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="What `run.save` wrote, such as runs/x/dataset.")]
 Student = Annotated[str, typer.Option(metavar="PATH", help="The model to train: a folder, or an id on the Hub.")]
-Out = Annotated[Path, typer.Option(metavar="DIR", help="Where the trained student goes; one that was trained there before is replaced.")]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Where the student goes; an earlier one there is replaced.")]
 Epochs = Annotated[float | None, typer.Option(metavar="N", help="Passes over the dataset. [default: 1]")]
 MaxSteps = Annotated[int | None, typer.Option(metavar="N", help="End after so many steps instead.")]
 Batch = Annotated[int | None, typer.Option(metavar="N", help="Rows in memory at a time. [default: 8]")]
