@@ -31,7 +31,7 @@ def players(given: Mapping[str, Any], known: Iterable[str] = ()) -> dict[str, Te
         if close := [] if role in known else get_close_matches(role, known, 1, 0.8):
             raise ConfigError(f"a teacher was given for the role {role!r}. Did you mean {close[0]!r}?")
         if isinstance(player, str):
-            from synthkd.teachers.spec import teacher_from
+            from synthkd.teachers import teacher_from
 
             player = teacher_from(player)
         if player is None:
