@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check wheel bench vllm-env format clean
+.PHONY: demo test check wheel bench bench-vllm vllm-env format clean
 
 demo: $(READY)
 	$(BIN)/synthkd run pipelines/quickstart.py --out runs/quickstart
@@ -21,6 +21,9 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.bench $(BENCH)
 	$(BIN)/python -m benchmarks.filters --quick
+
+bench-vllm: $(READY)
+	$(BIN)/python -m benchmarks.vllm $(BENCH)
 
 # vLLM's CPU build in an environment of its own; the tests marked vllm use it: make test SYNTHKD_VLLM_PYTHON=...
 vllm-env:

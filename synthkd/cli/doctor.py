@@ -189,10 +189,13 @@ async def _one_answer(teacher: Teacher) -> Completion:
 
     request = Request((Message("user", "Reply with the one word: ready"),), str, Sampling(max_tokens=64))
     try:
-        async with asyncio.timeout(_PATIENCE):
+        if (watch := getattr(teacher, "watch", None)) is not None:  # a server that is started tells how it goes
+            watch(console.say)
+        patience = _PATIENCE + getattr(teacher, "start_timeout", 0.0)
+        async with asyncio.timeout(patience):
             found = await teacher.generate(request)
     except TimeoutError:
-        raise TeacherError(f"{teacher.identity}: no answer within {_PATIENCE:g} s.") from None
+        raise TeacherError(f"{teacher.identity}: no answer within {patience:g} s.") from None
     finally:
         await teacher.aclose()
     if not found:

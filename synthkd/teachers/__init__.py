@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     from synthkd.teachers.pool import TeacherPool
     from synthkd.teachers.spec import teacher_from
     from synthkd.teachers.tiny import TinyTeacher
+    from synthkd.teachers.vllm import VLLMTeacher
 
-__all__ = ["Batch", "LocalTeacher", "OpenAITeacher", "TeacherPool", "TinyTeacher", "teacher_from"]
+__all__ = ["Batch", "LocalTeacher", "OpenAITeacher", "TeacherPool", "TinyTeacher", "VLLMTeacher", "teacher_from"]
 
-FORMS = "openai:MODEL[@URL], openai-batch:MODEL[@URL], local:PATH_OR_ID, tiny; several with commas between are a pool"
+FORMS = (
+    "openai:MODEL[@URL], openai-batch:MODEL[@URL], local:PATH_OR_ID, vllm:MODEL, tiny; "
+    "several with commas between are a pool"
+)
 """What a teacher's specification may look like; `teacher_from` reads them."""
 
 _HOMES = {
@@ -24,6 +28,7 @@ _HOMES = {
     "OpenAITeacher": "openai",
     "TeacherPool": "pool",
     "TinyTeacher": "tiny",
+    "VLLMTeacher": "vllm",
     "teacher_from": "spec",
 }
 

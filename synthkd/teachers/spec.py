@@ -5,6 +5,8 @@ openai:MODEL@URL        any OpenAI-compatible server
 openai-batch:MODEL[@URL]
                         the same through the provider's batch API: half the price, within a day
 local:PATH_OR_ID        a transformers model on this machine
+vllm:MODEL[?NAME=VALUE&...]
+                        a model on this machine's GPUs, served by vLLM; options such as tensor_parallel=2
 tiny                    the small model that ships with synthkd, for trying and testing
 SPEC,SPEC,...           the same model on several endpoints, as a pool
 """
@@ -12,6 +14,9 @@ SPEC,SPEC,...           the same model on several endpoints, as a pool
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from typing import Any
+from urllib.parse import parse_qsl
 
 from synthkd.errors import UnknownTeacher
 from synthkd.request import Teacher
@@ -19,6 +24,16 @@ from synthkd.teachers import FORMS
 
 _MEMBERS = re.compile(r",\s*(?=(?:openai|openai-batch|local):)")
 """What stands between the members of a pool; any other comma is part of a name or a URL."""
+
+
+def _value(text: str) -> int | float | bool | str:
+    """An option's value as Python has it."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def teacher_from(spec: str) -> Teacher:
@@ -48,5 +63,11 @@ def teacher_from(spec: str) -> Teacher:
         from synthkd.teachers.local import LocalTeacher
 
         return LocalTeacher(rest)
+    if kind == "vllm" and rest:
+        from synthkd.teachers.vllm import VLLMTeacher
+
+        model, _, text = rest.partition("?")
+        options: dict[str, Any] = {name: _value(value) for name, value in parse_qsl(text, keep_blank_values=True)}
+        return VLLMTeacher(model, **options)
     shown = spec.partition("@")[0]  # what follows may hold a password
     raise UnknownTeacher(f"{shown!r} names no teacher; expected one of: {FORMS}")

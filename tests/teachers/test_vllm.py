@@ -5,16 +5,20 @@ Runs where SYNTHKD_VLLM_PYTHON names the Python of an environment that has vLLM 
 
 import asyncio
 import json
+import subprocess
+import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from vllm_server import MARKS, MODEL, serving
+from vllm_server import MARKS, MODEL, PYTHON, serving
 
 from synthkd import Instruction, Run, Sampling
+from synthkd.errors import TeacherUnavailable
 from synthkd.strategies import Answer, Rationale, Sample
-from synthkd.teachers import OpenAITeacher
+from synthkd.teachers import OpenAITeacher, VLLMTeacher
 from synthkd.teachers.tiny.problems import generate
 
 GREEDY = Sampling(temperature=0.0, max_tokens=200)
@@ -65,8 +69,6 @@ def test_one_request_for_several_draws_gives_several_rows_and_is_replayed(server
 
 
 def test_the_server_names_an_unknown_model_and_the_run_stops(server: str, tmp_path: Path) -> None:
-    from synthkd.errors import TeacherUnavailable
-
     teacher = OpenAITeacher("absent", base_url=server)
     with Run(tmp_path, teacher=teacher, quiet=True) as run, pytest.raises(TeacherUnavailable, match="absent"):
         run.map(Answer(), problems(2))
@@ -96,3 +98,71 @@ def test_scores_of_given_texts_are_those_of_the_model_on_this_machine(server: st
     there = asyncio.run(scores(OpenAITeacher("tiny", base_url=server)))
     here = asyncio.run(scores(LocalTeacher(MODEL)))
     assert there == pytest.approx(here, abs=0.2)  # bfloat16 there
+
+
+ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def test_a_vllm_teacher_starts_its_own_server_and_leaves_no_process(tmp_path: Path) -> None:
+    others = servers()
+    teacher = VLLMTeacher(str(MODEL), python=PYTHON, env=ENVIRONMENT, dtype="bfloat16", eager=True)
+    with Run(tmp_path, teacher=teacher, quiet=True) as run:
+        seeds = problems(20)
+        answers = run.map(Answer(sampling=GREEDY), seeds)
+        right = sum(answer.completion.rstrip(".").split()[-1] == answer.meta["gold"] for answer in answers)
+        assert right >= 0.75 * len(seeds)
+        assert run.map(Rationale(sampling=GREEDY), seeds[:4]).ledger.rejected.keys() <= {"truncated"}
+        assert servers() > others
+    assert servers() == others
+
+
+DRIVER = """
+import sys
+from synthkd import Instruction, Run, Sampling
+from synthkd.strategies import Answer
+from synthkd.teachers import VLLMTeacher
+folder, python, model = sys.argv[1:]
+env = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1"}
+teacher = VLLMTeacher(model, python=python, env=env, dtype="bfloat16", eager=True)
+with Run(folder, teacher=teacher, quiet=True) as run:
+    run.map(Answer(sampling=Sampling(max_tokens=8)), [Instruction(prompt="1 + 1?")])
+    print("asked", flush=True)
+    import time
+    time.sleep(600)
+"""
+
+
+def test_no_vllm_process_outlives_a_driver_that_was_killed(tmp_path: Path) -> None:
+    others = servers()
+    command = [sys.executable, "-c", DRIVER, str(tmp_path), str(PYTHON), str(MODEL)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline() == "asked\n"
+    assert servers() > others
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while servers() != others and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert servers() == others
+
+
+def test_a_model_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    teacher = VLLMTeacher(str(tmp_path / "nowhere"), python=PYTHON, env=ENVIRONMENT, dtype="bfloat16", eager=True)
+    run = Run(tmp_path / "run", teacher=teacher, quiet=True)
+    with run, pytest.raises(TeacherUnavailable, match="the model was not found"):
+        run.map(Answer(), problems(1))
+
+
+def servers() -> set[int]:
+    """The processes of vLLM and their keepers."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes()
+            if (b"keeper.py" in words or b"VLLM::" in words) and path.parent.joinpath("stat").exists():
+                found.add(int(path.parent.name))
+        except OSError:
+            pass
+    return found
