@@ -32,6 +32,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="pr
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PRETEND_MARK", str(tmp_path))
 
 
 @pytest.fixture
@@ -43,11 +44,12 @@ def make() -> Make:
 
 
 def workers() -> list[int]:
-    """The processes that pretend to be a server's workers."""
-    found = []
+    """The processes that pretend to be the workers of this test's servers."""
+    found, mark = [], os.environ["PRETEND_MARK"].encode()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if b"pretend-vllm-worker" in path.read_bytes():
+            words = path.read_bytes()
+            if b"pretend-vllm-worker" in words and mark in words.split(b"\0"):
                 found.append(int(path.parent.name))
         except OSError:
             pass

@@ -59,7 +59,7 @@ def main() -> None:
     worker = "import time; time.sleep(600)"
     if os.environ.get("PRETEND_STUBBORN"):
         worker = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {worker}"
-    child = subprocess.Popen([sys.executable, "-c", worker, "pretend-vllm-worker"])
+    child = subprocess.Popen([sys.executable, "-c", worker, "pretend-vllm-worker", os.environ["PRETEND_MARK"]])
     print(f"worker {child.pid}", flush=True)
     time.sleep(float(os.environ.get("PRETEND_LOADING", "0.1")))
     server = ThreadingHTTPServer((given.host, given.port), Handler)
