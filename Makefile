@@ -1,6 +1,7 @@
 # Two commands do everything on a fresh machine: make demo, make test. Each makes the environment it needs.
 PYTHON ?= python3
 VENV ?= .venv
+VENV_VLLM ?= .venv-vllm
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -27,7 +28,7 @@ bench-vllm: $(READY)
 
 # vLLM's CPU build in an environment of its own; the tests marked vllm use it: make test SYNTHKD_VLLM_PYTHON=...
 vllm-env:
-	$(PYTHON) tests/vllm_environment.py .venv-vllm
+	$(PYTHON) tests/vllm_environment.py $(VENV_VLLM)
 
 wheel: $(READY)
 	$(BIN)/python tests/wheel.py
@@ -42,4 +43,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) .venv-vllm runs dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV_VLLM) runs dist .mypy_cache .ruff_cache .pytest_cache
