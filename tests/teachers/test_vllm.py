@@ -5,6 +5,7 @@ Runs where SYNTHKD_VLLM_PYTHON names the Python of an environment that has vLLM 
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -16,9 +17,13 @@ import pytest
 from vllm_server import MARKS, MODEL, PYTHON, serving
 
 from synthkd import Instruction, Run, Sampling
-from synthkd.errors import TeacherUnavailable
+from synthkd.errors import TeacherError, TeacherUnavailable
+from synthkd.message import Message
+from synthkd.request import Request, keys
 from synthkd.strategies import Answer, Rationale, Sample
+from synthkd.strategies.labeling import Reasoned
 from synthkd.teachers import OpenAITeacher, VLLMTeacher
+from synthkd.teachers.batch.lines import Line, answer_in, line_id
 from synthkd.teachers.tiny.problems import generate
 
 GREEDY = Sampling(temperature=0.0, max_tokens=200)
@@ -166,3 +171,25 @@ def servers() -> set[int]:
         except OSError:
             pass
     return found
+
+
+def test_the_files_of_the_batch_api_are_what_vllm_s_run_batch_takes(tmp_path: Path) -> None:
+    """With text and with a schema; what it writes is read as a provider's output file is."""
+    teacher = OpenAITeacher("tiny", base_url="http://127.0.0.1:9/v1")
+    asked = [Request((Message("user", f"{n} + {n}?"),), str, GREEDY) for n in range(3)]
+    asked.append(Request((Message("user", "2 + 3?"),), Reasoned, GREEDY))
+    lines = [Line(line_id(keys("tiny", request, (0,))), request, 1) for request in asked]
+    given, made = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    given.write_bytes(b"".join(line.encoded(teacher.body) for line in lines))
+    command = [str(PYTHON), "-m", "vllm.entrypoints.openai.run_batch", "-i", str(given), "-o", str(made)]
+    command += ["--model", str(MODEL), "--served-model-name", "tiny", "--dtype", "bfloat16", "--enforce-eager"]
+    environment = {**os.environ, **ENVIRONMENT, "VLLM_NO_USAGE_STATS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    answers = dict(answer_in(line, lambda *said: TeacherError(str(said))) for line in made.read_bytes().splitlines())
+    assert answers.keys() == {line.id for line in lines}
+    for line in lines[:3]:
+        [completion] = answers[line.id]  # type: ignore[misc]
+        assert completion.text
+    [typed] = answers[lines[3].id]  # type: ignore[misc]
+    assert typed.text.lstrip().startswith("{")
