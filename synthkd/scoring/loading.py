@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 from synthkd.errors import ConfigError, MissingExtra
+from synthkd.teachers.local.loading import quiet_loading
 
 _LONGEST = 1_000_000
 """A tokenizer that knows no limit has a far greater one than this."""
@@ -69,7 +68,7 @@ class LocalModel:
         dtype = self._dtype or ("float32" if device == "cpu" else "auto")
         options: dict[str, Any] = {"revision": self._revision, "local_files_only": os.path.isdir(self.name)}
         try:
-            with _quiet():
+            with quiet_loading():
                 tokenizer = transformers.AutoTokenizer.from_pretrained(self.name, **options)
                 loaded = getattr(transformers, kind).from_pretrained(self.name, dtype=dtype, **options)
         except Exception as error:  # transformers raises what the file system, the Hub or the checkpoint gave it
@@ -88,20 +87,6 @@ def limit_of(model: Any, tokenizer: Any) -> int:
     """Tokens of the longest text that a model reads."""
     places = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 512
     return int(tokenizer.model_max_length if tokenizer.model_max_length < _LONGEST else places)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars of transformers meanwhile."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 class Pipeline(LocalModel):
