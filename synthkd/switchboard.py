@@ -126,6 +126,8 @@ class Switchboard:
     ) -> list[Completion]:
         """The completions of these draws; some servers answer a request for n with fewer choices."""
         found = await self._once(teacher, request, draws)
+        if len(found) == len(draws):
+            return found
         rest = draws[len(found) :]
         parts = [rest[place : place + len(found)] for place in range(0, len(rest), len(found))]
         more = await asyncio.gather(*(self._call(teacher, request, part) for part in parts), return_exceptions=True)

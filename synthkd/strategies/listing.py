@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, Field
 
 from synthkd.ask import Ask
 from synthkd.errors import ConfigError, RecordError
 from synthkd.record import Record
+
+X = TypeVar("X")
 
 _NUMBER = re.compile(r"^[^\S\n]*+\d{1,4}[.)][^\S\n]++", re.MULTILINE)
 
@@ -42,25 +44,41 @@ def distinct(texts: Iterable[str], ask: Ask, *, n: int | None = None, known: Ite
     Raises:
         RecordError: nothing is left.
     """
+    return fresh(((text, text.strip()) for text in texts), ask, n=n, known=known)
+
+
+def fresh(
+    entries: Iterable[tuple[str, X]],
+    ask: Ask,
+    *,
+    n: int | None = None,
+    known: Iterable[str] = (),
+    reason: str = "nothing new",
+) -> list[X]:
+    """The same of entries that are more than a text: each with the text it is known by, blank for one of no use.
+
+    Raises:
+        RecordError: nothing is left, for this reason.
+    """
     seen = {folded(text) for text in known}
-    fresh: list[str] = []
+    found: list[X] = []
     lost = 0
-    for text in texts:
-        mark, text = folded(text), text.strip()
+    for text, entry in entries:
+        mark = folded(text)
         if not mark:
             ask.dropped["blank entry"] += 1
         elif mark in seen:
             ask.dropped["repeated entry"] += 1
-        elif n is not None and len(fresh) == n:
+        elif n is not None and len(found) == n:
             ask.dropped["more than asked for"] += 1
         else:
             seen.add(mark)
-            fresh.append(text)
+            found.append(entry)
             continue
         lost += 1
-    if not fresh:
-        raise RecordError(f"none of the {lost} entries of the reply is new", reason="nothing new")
-    return fresh
+    if not found:
+        raise RecordError(f"none of the {lost} entries of the reply is new", reason=reason)
+    return found
 
 
 def folded(text: str) -> str:

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel, Field
 
 from synthkd.ask import Ask
-from synthkd.errors import RecordError
 from synthkd.prompt import Prompt
 from synthkd.record import Demonstration, Document, Record
 from synthkd.request import Policy, Sampling
-from synthkd.strategies.listing import at_least_one, folded, offered
+from synthkd.strategies.listing import at_least_one, fresh, offered
 
 _OPTIONAL = ("audience", "constraint", "passage")
 
@@ -84,20 +83,11 @@ class Exercises:
 
     async def __call__(self, record: Record, ask: Ask) -> Sequence[Demonstration]:
         request = self.prompt.fill(record, sampling=self.sampling, policy=self.policy, n=self.n)
-        found: dict[str, tuple[str, str]] = {}
-        for item in (await ask(request, self.role)).items:
-            mark, solution = folded(item.exercise), item.solution.strip()
-            if not mark or not solution:
-                ask.dropped["blank entry"] += 1
-            elif mark in found:
-                ask.dropped["repeated entry"] += 1
-            elif len(found) == self.n:
-                ask.dropped["more than asked for"] += 1
-            else:
-                found[mark] = item.exercise.strip(), solution
-        if not found:
-            raise RecordError("no exercise in the reply has a solution", reason="nothing new")
+        read = [(item.exercise.strip(), item.solution.strip()) for item in (await ask(request, self.role)).items]
+        found = fresh(
+            ((exercise if solution else "", (exercise, solution)) for exercise, solution in read), ask, n=self.n
+        )
         return [
             Demonstration(parents=(record.id,), prompt=exercise, completion=solution, meta=record.carried())
-            for exercise, solution in found.values()
+            for exercise, solution in found
         ]

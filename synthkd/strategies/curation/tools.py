@@ -15,7 +15,7 @@ from synthkd.errors import ConfigError, RecordError
 from synthkd.prompt import Prompt
 from synthkd.record import Instruction, Record
 from synthkd.request import Policy, Sampling
-from synthkd.strategies.listing import at_least_one, folded
+from synthkd.strategies.listing import at_least_one, folded, fresh
 
 _WORD = re.compile(r"[a-z]+")
 """A tool's name that is a plain word may stand in any request."""
@@ -75,24 +75,19 @@ class FromTools:
         tools = _tools(record)
         texts = [json.dumps(tool["function"], ensure_ascii=False) for tool in tools]
         request = self.prompt.fill(record, sampling=self.sampling, policy=self.policy, tools=texts, n=self.n)
-        found: dict[str, tuple[str, dict[str, Any]]] = {}
         known = {tool["function"]["name"]: tool["function"] for tool in tools}
+        met: list[tuple[str, tuple[str, dict[str, Any]]]] = []
         for item in (await ask(request, self.role)).items:
-            mark, call = folded(item.instruction), _call(item, known)
+            call = _call(item, known)
             if isinstance(call, str):
                 ask.dropped[call] += 1
-            elif mark in found:
-                ask.dropped["repeated entry"] += 1
-            elif len(found) == self.n:
-                ask.dropped["more than asked for"] += 1
             else:
-                found[mark] = item.instruction.strip(), call
-        if not found:
-            raise RecordError("no request in the reply is met by its call", reason="no tool request")
+                met.append((item.instruction, (item.instruction.strip(), call)))
+        found = fresh(met, ask, n=self.n, reason="no tool request")
         carried = {name: value for name, value in record.carried().items() if name not in ("tool", "tools")}
         return [
             Instruction(parents=(record.id,), prompt=text, meta={**carried, "tools": tools, "call": call})
-            for text, call in found.values()
+            for text, call in found
         ]
 
 
