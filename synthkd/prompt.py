@@ -15,38 +15,24 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 import jinja2
-from jinja2 import meta, nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import nodes
 
 from synthkd.errors import PromptError, RecordError
 from synthkd.message import Message, with_images
 from synthkd.record import Record
 from synthkd.request import Policy, Request, Sampling
+from synthkd.templates import environment_of, included, listed, locate, undeclared
 
 T = TypeVar("T")
 
 _HEADER = re.compile(r"\A\{#-?\s*variables:(?P<variables>[^;#]*);\s*source:(?P<source>.*?)-?#\}", re.DOTALL)
 _TURN = re.compile(r"(user|assistant)_([1-9][0-9]*)\Z")
-_HERE = Path(__file__).parent
 _SAMPLING, _POLICY = Sampling(), Policy()
-
-
-def builtin_folder() -> Path:
-    """Where the built-in prompts lie: inside the installed package, or beside it in a checkout."""
-    inside = _HERE / "prompts"
-    return inside if inside.is_dir() else _HERE.parent / "prompts"
-
-
-def builtin_names() -> list[str]:
-    """The names of all built-in prompts, such as `labeling/answer`, sorted."""
-    root = builtin_folder()
-    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.jinja"))
 
 
 class Prompt(Generic[T]):
@@ -78,15 +64,15 @@ class Prompt(Generic[T]):
 
     def __init__(self, name: str | Path, reply: type[T]) -> None:
         self.reply = reply
-        self.path, self.name = _locate(name)
+        self.path, self.name = locate(name)
         self.text = self.path.read_text(encoding="utf-8")
         self.variables, self.source = self._header()
-        environment = _environment(self.path.parent)
+        environment = environment_of(self.path.parent)
         tree = self._parsed(environment)
-        included = list(_included(environment, tree, self.name))
-        self.digest = blake2b("\0".join([self.text, *included]).encode(), digest_size=4).hexdigest()
+        texts = list(included(environment, tree, self.name))
+        self.digest = blake2b("\0".join([self.text, *texts]).encode(), digest_size=4).hexdigest()
         try:
-            used = _undeclared(environment, tree, included)
+            used = undeclared(environment, tree, texts)
             self._template = environment.get_template(self.path.name)
             self._globals = dict(self._template.globals)
         except jinja2.TemplateSyntaxError as error:  # such as a filter that does not exist
@@ -196,7 +182,7 @@ class Prompt(Generic[T]):
             raise self._unknown(undeclared, self.variables, "uses", "declared in its first line")
         if unused := set(self.variables) - used:
             raise PromptError(
-                f"{self.path}: declares {_listed(unused)} in its first line but never uses it. "
+                f"{self.path}: declares {listed(unused)} in its first line but never uses it. "
                 "Use it, or take it out of the first line."
             )
 
@@ -226,8 +212,8 @@ class Prompt(Generic[T]):
             raise self._unknown(missing, fields)
         extra = fields.keys() - self._wanted
         raise PromptError(
-            f"{self.path}: was given {_listed(extra)}, which it does not use; "
-            f"it takes {_listed(self.variables) or 'nothing'}."
+            f"{self.path}: was given {listed(extra)}, which it does not use; "
+            f"it takes {listed(self.variables) or 'nothing'}."
         )
 
     def _unknown(
@@ -236,67 +222,5 @@ class Prompt(Generic[T]):
         known = list(known)
         close = {name: difflib.get_close_matches(name, known, 1) for name in names}
         hints = "".join(f" Did you mean {match[0]!r} for {name!r}?" for name, match in close.items() if match)
-        there = _listed(known) or "no variables"
-        return PromptError(f"{self.path}: {verb} {_listed(close)}, which is not {where}; there are {there}.{hints}")
-
-
-def _locate(name: str | Path) -> tuple[Path, str]:
-    if str(name).endswith(".jinja"):
-        path = Path(name).expanduser()
-        if not path.is_file():
-            raise PromptError(f"{path}: no such prompt file (looked from {Path.cwd()}).")
-        return path.resolve(), path.stem
-    path = builtin_folder() / f"{name}.jinja"
-    if not path.is_file():
-        names = builtin_names()
-        close = difflib.get_close_matches(str(name), names, 3)
-        cure = f"Did you mean {_listed(close)}?" if close else "`synthkd prompts list` shows the built-in ones."
-        raise PromptError(f"{name}: no built-in prompt has this name (a file of your own ends in .jinja). {cure}")
-    return path, str(name)
-
-
-@lru_cache(maxsize=256)
-def _environment(folder: Path) -> jinja2.Environment:
-    return ImmutableSandboxedEnvironment(
-        loader=jinja2.FileSystemLoader([folder, builtin_folder()]),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,
-        auto_reload=True,
-    )
-
-
-def _included(
-    environment: jinja2.Environment, tree: nodes.Template, name: str, within: tuple[str, ...] = ()
-) -> Iterable[str]:
-    """Source texts of everything the template includes or imports, recursively."""
-    for reference in meta.find_referenced_templates(tree):
-        if reference is None:
-            raise PromptError(
-                f"{name}: an {{% include %}} must name its file as a constant, so that it can be checked."
-            )
-        assert environment.loader is not None
-        try:
-            text, _, _ = environment.loader.get_source(environment, reference)
-        except jinja2.TemplateNotFound:
-            raise PromptError(f"{name}: includes {reference!r}, which is not there.") from None
-        if reference in within:
-            raise PromptError(f"{name}: {reference!r} includes itself, so it would never end.")
-        yield text
-        try:
-            inner = environment.parse(text)
-        except jinja2.TemplateSyntaxError as error:
-            raise PromptError(f"{reference} (included by {name}), line {error.lineno}: {error.message}") from None
-        yield from _included(environment, inner, name, (*within, reference))
-
-
-def _undeclared(environment: jinja2.Environment, tree: nodes.Template, included: list[str]) -> set[str]:
-    found = meta.find_undeclared_variables(tree)
-    for text in included:
-        found |= meta.find_undeclared_variables(environment.parse(text))
-    return found - set(environment.globals)
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in sorted(names))
+        there = listed(known) or "no variables"
+        return PromptError(f"{self.path}: {verb} {listed(close)}, which is not {where}; there are {there}.{hints}")

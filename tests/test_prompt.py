@@ -10,9 +10,10 @@ from pydantic import BaseModel
 
 from synthkd.errors import PromptError, RecordError
 from synthkd.message import Message
-from synthkd.prompt import Prompt, builtin_folder, builtin_names
+from synthkd.prompt import Prompt
 from synthkd.record import Instruction
 from synthkd.request import Policy, Sampling
+from synthkd.templates import builtin_folder, builtin_names
 
 Write = Callable[..., Path]
 

@@ -20,7 +20,7 @@ CHECK = """
 import synthkd, sys
 from pathlib import Path
 from synthkd import Instruction, Prompt, Run
-from synthkd.prompt import builtin_folder, builtin_names
+from synthkd.templates import builtin_folder, builtin_names
 from synthkd.strategies import Answer
 from synthkd.testing import FunctionTeacher
 

@@ -23,7 +23,8 @@ Name = Annotated[
 @app.command("list", cls=Command)
 def list_() -> None:
     """List the built-in prompts with their variables and sources."""
-    from synthkd.prompt import Prompt, builtin_names
+    from synthkd.prompt import Prompt
+    from synthkd.templates import builtin_names
 
     rows = []
     for name in builtin_names():

@@ -7,7 +7,8 @@ import json
 import pytest
 from commandline import cli, written
 
-from synthkd.prompt import Prompt, builtin_names
+from synthkd.prompt import Prompt
+from synthkd.templates import builtin_names
 
 MINE = (
     "{# variables: instruction, answer, many; source: mine #}\n"

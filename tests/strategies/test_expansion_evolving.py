@@ -9,7 +9,6 @@ import pytest
 
 from synthkd.errors import ConfigError, PromptError
 from synthkd.message import Message
-from synthkd.prompt import builtin_names
 from synthkd.record import Instruction
 from synthkd.request import Completion, Request
 from synthkd.run import Run
@@ -23,6 +22,7 @@ from synthkd.strategies.expansion import (
     MATHS_DOWN,
     MATHS_UP,
 )
+from synthkd.templates import builtin_names
 from synthkd.testing import FunctionTeacher
 
 Start = Callable[..., Run]

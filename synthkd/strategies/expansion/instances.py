@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from random import Random
 
 from pydantic import BaseModel, Field
 
 from synthkd.ask import Ask
 from synthkd.errors import RecordError
 from synthkd.prompt import Prompt
-from synthkd.record import Demonstration, Instruction, Prompted
+from synthkd.record import Demonstration, Instruction
 from synthkd.request import Policy, Sampling
-from synthkd.strategies.expansion.self_instruct import Examples, draw
+from synthkd.strategies.expansion.self_instruct import Examples, FromExamples
 from synthkd.strategies.listing import at_least_one, drawn, folded
 
 
@@ -142,7 +141,7 @@ class Instances:
 
 
 @dataclass(frozen=True)
-class Demonstrate:
+class Demonstrate(FromExamples):
     """New instructions, each with its input and output at once, after the model of the examples; for `run.grow`.
 
     Args:
@@ -157,23 +156,8 @@ class Demonstrate:
     n: int = 20
     human_k: int = 3
     grown_k: int = 0
-    hints: Sequence[str] = ()
-    hints_k: int = 3
     prompt: Prompt[Exchanges] = field(default_factory=lambda: Prompt("expansion/demonstrate", Exchanges))
     sampling: Sampling = Sampling(temperature=1.0)
-    policy: Policy = Policy()
-    role: str = "teacher"
-
-    def __post_init__(self) -> None:
-        at_least_one(self, "n")
-
-    def draw(self, seeds: Sequence[Prompted], grown: Sequence[Prompted], rng: Random) -> Examples:
-        """The examples of one call."""
-        return draw(seeds, grown, rng, self.human_k, self.grown_k)
-
-    def check(self, record: Examples) -> None:
-        """Refuse a template that wants what neither the record nor this strategy has."""
-        self.prompt.check(record, "examples", "n", "hints")
 
     async def __call__(self, record: Examples, ask: Ask) -> Sequence[Demonstration]:
         outputs = record.completions or ("",) * len(record.instructions)

@@ -58,7 +58,33 @@ def draw(
 
 
 @dataclass(frozen=True)
-class SelfInstruct:
+class FromExamples:
+    """What strategies have in common that a set grows by: how many examples are shown, and who is asked."""
+
+    n: int
+    human_k: int
+    grown_k: int
+    prompt: Prompt[Any]
+    hints: Sequence[str] = ()
+    hints_k: int = 3
+    sampling: Sampling = Sampling()
+    policy: Policy = Policy()
+    role: str = "teacher"
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "n")
+
+    def draw(self, seeds: Sequence[Prompted], grown: Sequence[Prompted], rng: Random) -> Examples:
+        """The examples of one call."""
+        return draw(seeds, grown, rng, self.human_k, self.grown_k)
+
+    def check(self, record: Examples) -> None:
+        """Refuse a template that wants what neither the record nor this strategy has."""
+        self.prompt.check(record, "examples", "n", "hints")
+
+
+@dataclass(frozen=True)
+class SelfInstruct(FromExamples):
     """New instructions after the model of the examples shown; meant for `run.grow`, which draws them with `draw`.
 
     A reply in plain text is taken as a numbered list, or as one instruction where nothing is numbered; so
@@ -77,23 +103,8 @@ class SelfInstruct:
     n: int = 8
     human_k: int = 6
     grown_k: int = 2
-    hints: Sequence[str] = ()
-    hints_k: int = 3
     prompt: Prompt[Any] = field(default_factory=lambda: Prompt("expansion/self_instruct", Listed))
     sampling: Sampling = Sampling(temperature=0.7)
-    policy: Policy = Policy()
-    role: str = "teacher"
-
-    def __post_init__(self) -> None:
-        at_least_one(self, "n")
-
-    def draw(self, seeds: Sequence[Prompted], grown: Sequence[Prompted], rng: Random) -> Examples:
-        """The examples of one call."""
-        return draw(seeds, grown, rng, self.human_k, self.grown_k)
-
-    def check(self, record: Examples) -> None:
-        """Refuse a template that wants what neither the record nor this strategy has."""
-        self.prompt.check(record, "examples", "n", "hints")
 
     async def __call__(self, record: Examples, ask: Ask) -> Sequence[Instruction]:
         hints = drawn(self.hints, self.hints_k, ask)
