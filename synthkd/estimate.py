@@ -7,22 +7,20 @@ the journal, so the run does not pay for it again. Invariant: the pilot saves no
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from contextvars import ContextVar
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from synthkd.ask import Ask, Strategy
+from synthkd.ask import Strategy
 from synthkd.errors import AwaitingReview, ConfigError
-from synthkd.extrapolate import Estimate, Measured, Origin, Source, extrapolated, summed
+from synthkd.extrapolate import Estimate, Measured, extrapolated, summed
 from synthkd.growth import Goal
 from synthkd.record import Record
-from synthkd.request import Completion, Request, Teacher, keys
+from synthkd.request import Teacher
 from synthkd.run import Run
 from synthkd.stage import Stage
 from synthkd.switchboard import Switchboard
+from synthkd.tracing import Lineage, Traced, TracedDraws, Watched
 
 if TYPE_CHECKING:
     from synthkd.filters.rules import Filter
@@ -30,9 +28,6 @@ if TYPE_CHECKING:
 In = TypeVar("In", bound=Record)
 Out = TypeVar("Out", bound=Record)
 R = TypeVar("R", bound=Record)
-
-_ENDLESS = 10_000_000
-"""Records after which a source counts as one that does not end."""
 
 
 def estimate(run: Pilot, pipeline: Callable[..., object], options: Mapping[str, Any] | None = None) -> Estimate:
@@ -79,9 +74,8 @@ class Pilot(Run):
         if pilot < 2:
             raise ConfigError(f"pilot={pilot}: at least 2 records are needed to say how much they differ")
         super().__init__(folder, **{**options, "about": {**(options.get("about") or {}), "pilot": pilot}})
-        self._board: Switchboard = _Watched(self._board)
         self._most = pilot
-        self._made = _Lineage()
+        self._made = Lineage()
         self._counted: set[bytes] = set()
         self.measured: list[Measured] = []
         """What each stage took."""
@@ -97,7 +91,7 @@ class Pilot(Run):
         **roles: Teacher | str,
     ) -> Stage[Out]:
         """The stage, on as many records as the pilot takes."""
-        traced = _Traced(strategy, self._made)
+        traced = Traced(strategy, self._made)
         stage = super().map(traced, self._made.first(records, self._most), name=name, **roles)
         self.measured.append(self._measure(stage.name, traced))
         return stage
@@ -112,11 +106,14 @@ class Pilot(Run):
         **options: Any,
     ) -> Stage[Out]:
         """The two stages, of as many draws as the pilot takes records; the draws are a source of their own."""
-        traced = _TracedDraws(strategy, self._made)
+        traced = TracedDraws(strategy, self._made)
         stage = super().grow(traced, seeds, until=until, name=name, **options)
         traced.source.total = max(math.ceil(len(traced.source.roots) * until / max(len(stage), 1)), 1)
         self.measured.append(self._measure(stage.name, traced))
         return stage
+
+    def _board_of(self, board: Switchboard) -> Switchboard:
+        return Watched(board)
 
     def _goal(self, until: int, at_a_time: int, patience: int) -> Goal:
         return Goal(until, min(at_a_time, self._most), patience, draws=self._most)
@@ -150,7 +147,7 @@ class Pilot(Run):
             unfinished=unfinished,
         )
 
-    def _measure(self, name: str, traced: _Traced) -> Measured:
+    def _measure(self, name: str, traced: Traced) -> Measured:
         """What a stage's calls took, by the source record they were made for; equal calls count once."""
         found = Measured(name, traced.records)
         journal, budget = self._board.journal, self._board.budget
@@ -173,128 +170,3 @@ class Pilot(Run):
                 found.busy[endpoint][origin] += seconds
                 found.places[endpoint] = teacher.limits.max_in_flight
         return found
-
-
-class _Lineage:
-    """Which source record every record of the pilot was made from."""
-
-    def __init__(self) -> None:
-        self.sources: list[Source] = []
-        self._origins: dict[str, Origin] = {}
-
-    def first(self, records: Iterable[R], most: int) -> Iterable[R]:
-        """The first few records of a source; all of what was made from a stage's rows."""
-        if isinstance(records, Stage):
-            return records
-        left = iter(records)
-        head = list(islice(left, most))
-        if not all(isinstance(record, Record) for record in head):
-            return head  # the run says what is wrong with it
-        if head and all(self._was_made(record) for record in head):
-            return [*head, *left]
-        self._add([record.id for record in head], _length(records, head, left))
-        return head
-
-    def of(self, record: Record) -> Origin:
-        """Where a record comes from; its parents are asked where it is new."""
-        found = self._origins.get(record.id)
-        if found is None:
-            known = (self._origins[parent] for parent in record.parents if parent in self._origins)
-            found = self._origins[record.id] = next(known, (len(self.sources) - 1, record.id))
-        return found
-
-    def made(self, record: Record, origin: Origin) -> None:
-        """A strategy has made a record."""
-        self._origins.setdefault(record.id, origin)
-
-    def _was_made(self, record: Record) -> bool:
-        if record.id in self._origins:
-            return self._origins[record.id][1] != record.id
-        return any(parent in self._origins for parent in record.parents)
-
-    def _add(self, roots: list[str], total: int) -> None:
-        source = Source(roots, total)
-        if source not in self.sources:
-            self.sources.append(source)
-        number = self.sources.index(source)
-        self._origins.update((root, (number, root)) for root in roots)
-
-
-class _Traced:
-    """A strategy that is asked as ever, and whose calls are noted down by origin."""
-
-    def __init__(self, strategy: Strategy[Any, Any], made: _Lineage) -> None:
-        self._strategy = strategy
-        self._made = made
-        self.__name__ = getattr(strategy, "__name__", None) or type(strategy).__name__
-        self.records: Counter[Origin] = Counter()
-        self.drawn: list[tuple[Origin, list[tuple[Teacher, list[bytes]]]]] = []
-
-    def __repr__(self) -> str:
-        return repr(self._strategy)
-
-    def check(self, record: Record) -> None:
-        """Let the strategy check itself."""
-        check = getattr(self._strategy, "check", None)
-        if check is not None:
-            check(record)
-
-    async def __call__(self, record: Record, ask: Ask) -> Sequence[Any]:
-        origin = self._made.of(record)
-        self.records[origin] += 1
-        drawn: list[tuple[Teacher, list[bytes]]] = []
-        self.drawn.append((origin, drawn))
-        token = _drawn.set(drawn)
-        try:
-            outputs = await self._strategy(record, ask)
-        finally:
-            _drawn.reset(token)
-        for output in outputs or ():
-            if isinstance(output, Record):
-                self._made.made(output, origin)
-        return outputs
-
-
-class _TracedDraws(_Traced):
-    """A strategy that grows a set: each draw is a record of a source that nobody knows the length of before."""
-
-    def __init__(self, strategy: Strategy[Any, Any], made: _Lineage) -> None:
-        super().__init__(strategy, made)
-        self.source = Source([], 0)
-        self._number = len(made.sources)
-        made.sources.append(self.source)
-        if (draw := getattr(strategy, "draw", None)) is not None:
-            self.draw = draw
-
-    async def __call__(self, record: Record, ask: Ask) -> Sequence[Any]:
-        self.source.roots += [record.id] * (record.id not in self.source.roots)
-        self._made.made(record, (self._number, record.id))
-        return await super().__call__(record, ask)
-
-
-_drawn: ContextVar[list[tuple[Teacher, list[bytes]]] | None] = ContextVar("synthkd_pilot", default=None)
-"""The calls of the record that is worked on; what a strategy starts beside itself inherits it."""
-
-
-class _Watched(Switchboard):
-    """A switchboard that notes who asked for what."""
-
-    def __init__(self, board: Switchboard) -> None:
-        super().__init__(board.journal, board.counters, board.budget)
-
-    async def draw(self, teacher: Teacher, request: Request[Any], indices: Sequence[int]) -> list[Completion]:
-        drawn = _drawn.get()
-        if drawn is not None:
-            drawn.append((teacher, keys(teacher.identity, request, indices)))
-        return await super().draw(teacher, request, indices)
-
-
-def _length(records: Iterable[Any], head: Sequence[Any], left: Iterable[Any]) -> int:
-    if isinstance(records, Sized):
-        return len(records)
-    more = sum(1 for _ in islice(left, _ENDLESS))
-    if more == _ENDLESS:
-        raise ConfigError(
-            f"the records that the pipeline maps over do not end after {_ENDLESS:,}: give it a list, a file or a limit"
-        )
-    return len(head) + more

@@ -98,7 +98,7 @@ class Run:
         except BaseException:
             self._files.release()
             raise
-        self._board = Switchboard(journal, self.counters, budget)
+        self._board = self._board_of(Switchboard(journal, self.counters, budget))
         self._loop = Loop()
         self._view = LiveView(self.counters, self._files.path.name, quiet)
         self._stages = Stages(self._database, self._loop, self._board, self._view)
@@ -255,6 +255,9 @@ class Run:
                 raise
         if isinstance(error, KeyboardInterrupt):
             self._view.say(resume_hint(self.folder))
+
+    def _board_of(self, board: Switchboard) -> Switchboard:
+        return board  # a pilot's notes who asks for what
 
     def _goal(self, until: int, at_a_time: int, patience: int) -> Goal:
         return Goal(until, at_a_time, patience)

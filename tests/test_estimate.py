@@ -211,7 +211,7 @@ def test_a_pipeline_without_records_cannot_be_piloted(tmp_path: Path) -> None:
 
 
 def test_an_endless_source_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("synthkd.estimate._ENDLESS", 100)
+    monkeypatch.setattr("synthkd.tracing._ENDLESS", 100)
 
     def endless() -> Iterator[Instruction]:
         number = 0
