@@ -6,6 +6,7 @@ The real one is in test_vllm.py (marker vllm).
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -233,6 +234,29 @@ def test_what_is_left_of_a_driver_and_a_keeper_that_were_killed_together_is_ende
     asyncio.run(main())
     assert any("left behind" in text for text in told)
     assert gone()
+
+
+def test_a_stale_record_harms_no_process_that_has_its_number_now(make: Make, tmp_path: Path) -> None:
+    from synthkd.teachers.vllm.keeper import boot
+    from synthkd.teachers.vllm.server import end_orphans
+
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+    gone_driver = subprocess.Popen(["true"])
+    gone_driver.wait()
+    folder = tmp_path / "cache" / "synthkd" / "vllm"
+    folder.mkdir(parents=True)
+    told: list[str] = []
+    try:
+        for when in (boot(), "another start of the machine"):
+            record = {"keeper": bystander.pid, "driver": gone_driver.pid, "boot": when, "name": "vllm#m"}
+            (folder / f"{bystander.pid}.json").write_text(json.dumps(record))
+            end_orphans(told.append)
+            assert bystander.poll() is None
+        assert told == []
+        assert list(folder.iterdir()) == []
+    finally:
+        bystander.kill()
+        bystander.wait()
 
 
 def _parent(process: int) -> int:

@@ -1,11 +1,13 @@
 """The keeper of a vLLM server: starts it, and ends it with all its children once whoever asked for it is gone.
 
-Run as a file, with nothing but the standard library: `python keeper.py COMMAND...`. Its standard input is a pipe from
-the driver; a driver that ends, however it ends, closes the pipe. Invariant: when the keeper ends, no process that the
-server has started is left.
+Run as a file, with nothing but the standard library: `python keeper.py RECORDS NAME COMMAND...`. Its standard input is
+a pipe from the driver; a driver that ends, however it ends, closes the pipe. While it lives, a file in the folder
+RECORDS says so; should it be killed, that file tells the next start whose processes may be left. Invariant: when the
+keeper ends, no process that the server has started is left, and no record.
 """
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -21,10 +23,11 @@ _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 def main() -> int:
     """Keep the command; its exit status."""
+    record = _recorded(sys.argv[1], sys.argv[2])
     on_linux = sys.platform.startswith("linux")
     if on_linux:
         ctypes.CDLL(None).prctl(_ADOPTS_ORPHANS, 1, 0, 0, 0)
-    server = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, preexec_fn=_tied if on_linux else None)
+    server = subprocess.Popen(sys.argv[3:], stdin=subprocess.DEVNULL, preexec_fn=_tied if on_linux else None)
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: over.set())
@@ -32,7 +35,30 @@ def main() -> int:
     while server.poll() is None and not over.wait(0.1):
         pass
     _end(server, _GRACE if server.poll() is None else 0.0)
+    if record:
+        os.unlink(record)
     return server.returncode if server.returncode is not None else 1
+
+
+def boot() -> str:
+    """Which start of the machine this is; process ids mean nothing after another."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _recorded(folder: str, name: str) -> str:
+    """The file that says who keeps what for whom; empty where none can be written."""
+    path = os.path.join(folder, f"{os.getpid()}.json")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with open(path, "w") as file:
+            json.dump({"keeper": os.getpid(), "driver": os.getppid(), "boot": boot(), "name": name}, file)
+    except OSError:
+        return ""
+    return path
 
 
 def _tied() -> None:
@@ -50,7 +76,7 @@ def _end(server: "subprocess.Popen[bytes]", grace: float) -> None:
     """Ask everything below to end, and end what has not after so many seconds."""
     deadline = time.monotonic() + grace
     signals = [signal.SIGTERM]
-    while left := _below(os.getpid()):
+    while left := _below(os.getpid()) or ([server.pid] if server.poll() is None else []):
         number = signals.pop() if signals else signal.SIGKILL if time.monotonic() > deadline else None
         if number is not None:
             for process in left:
@@ -69,7 +95,7 @@ def _below(root: int) -> list[int]:
     children: dict[int, list[int]] = {}
     try:
         names = os.listdir("/proc")
-    except OSError:  # no Linux: the group is all that is known
+    except OSError:  # no Linux: the server itself is all that is known
         return []
     for name in names:
         if not name.isdigit():

@@ -52,7 +52,8 @@ class Server:
         self._port = _free_port()
         descriptor, log = tempfile.mkstemp(prefix="synthkd-vllm-", suffix=".log")
         self.log = Path(log)
-        whole = [sys.executable, keeper.__file__, *command, "--host", "127.0.0.1", "--port", str(self._port)]
+        kept = [sys.executable, keeper.__file__, str(_records()), name]
+        whole = [*kept, *command, "--host", "127.0.0.1", "--port", str(self._port)]
         with os.fdopen(descriptor, "wb") as output:
             self._process = subprocess.Popen(
                 whole,
@@ -62,7 +63,6 @@ class Server:
                 env=dict(environment),
                 start_new_session=True,  # Ctrl-C is for the driver, which ends the server in its own time
             )
-        self._record = _Record.write(self._process.pid, name)
 
     @property
     def url(self) -> str:
@@ -114,7 +114,6 @@ class Server:
         if self._process.stdin is not None:
             self._process.stdin.close()  # the keeper hears that
         await asyncio.to_thread(self._process.wait)
-        self._record.unlink(missing_ok=True)
         self.log.unlink(missing_ok=True)
 
     def _tail(self) -> str:
@@ -126,38 +125,21 @@ class Server:
             return ""
 
 
-class _Record:
-    """Files that say which keepers run, and for whom."""
-
-    @staticmethod
-    def folder() -> Path:
-        """Where they lie, for this user."""
-        cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        return Path(cache) / "synthkd" / "vllm"
-
-    @staticmethod
-    def write(process: int, name: str) -> Path:
-        """Say that this process keeps a server."""
-        path = _Record.folder() / f"{process}.json"
-        with suppress(OSError):  # a home that cannot be written costs the next start its knowledge, not this one
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(
-                orjson.dumps({"pid": process, "born": _born(process), "driver": os.getpid(), "name": name})
-            )
-        return path
-
-
 def end_orphans(say: Say) -> None:
-    """End servers whose driver is gone, as after a keeper that was killed with it; say so."""
-    for path in sorted(_Record.folder().glob("*.json")):
+    """End servers whose driver is gone, as after a keeper that was killed with it; say so.
+
+    A process is taken for one only where a keeper of this start of the machine was the leader of its session, and what
+    it is called has vLLM in it.
+    """
+    for path in sorted(_records().glob("*.json")):
         try:
             record = orjson.loads(path.read_bytes())
-            process, driver = int(record["pid"]), int(record["driver"])
+            leader, driver, boot = int(record["keeper"]), int(record["driver"]), record["boot"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if _born(driver) is not None:
+        if boot == keeper.boot() and (_lives(driver) or _lives(leader)):
             continue
-        left = _session(process)
+        left = _session(leader) if boot == keeper.boot() else []
         for member in left:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(member, signal.SIGKILL)
@@ -166,29 +148,32 @@ def end_orphans(say: Say) -> None:
         path.unlink(missing_ok=True)
 
 
+def _records() -> Path:
+    """Where the keepers of this user say that they run."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "synthkd" / "vllm"
+
+
 def _session(leader: int) -> list[int]:
-    """The processes of a keeper's session: server and children, also after the keeper itself."""
+    """The processes of vLLM in a keeper's session, also after the keeper itself."""
     found = []
-    with suppress(OSError):
-        for name in os.listdir("/proc"):
-            if name.isdigit():
-                with suppress(OSError):
-                    fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
-                    if int(fields[3]) == leader and fields[0] != "Z":
-                        found.append(int(name))
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == leader and b"vllm" in path.with_name("cmdline").read_bytes().lower():
+                found.append(int(path.parent.name))
     return found
 
 
-def _born(process: int) -> str | None:
-    """When a process began, in the system's own count; None where there is no such process."""
+def _lives(process: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        try:
-            os.kill(process, 0)
-        except (ProcessLookupError, PermissionError):
-            return None
-        return "" if not Path("/proc/self/stat").exists() else None
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _free_port() -> int:
